@@ -1,0 +1,1 @@
+"""Services, processes and helpers that tests stand on."""
