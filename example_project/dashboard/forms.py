@@ -1,0 +1,28 @@
+"""Forms of the dashboard; nothing in them knows about realtime."""
+
+from django import forms
+
+from dashboard.models import Customer, Order
+
+
+class OrderForm(forms.ModelForm):
+    class Meta:
+        model = Order
+        fields = ["customer", "total", "note"]
+        widgets = {
+            "total": forms.NumberInput(
+                attrs={"step": "0.10", "min": "0.10", "inputmode": "decimal"}
+            ),
+            "note": forms.TextInput(attrs={"placeholder": "optional"}),
+        }
+
+
+class EditOrderForm(OrderForm):
+    class Meta(OrderForm.Meta):
+        fields = ["customer", "total", "status", "note"]
+
+
+class CustomerForm(forms.ModelForm):
+    class Meta:
+        model = Customer
+        fields = ["name"]
