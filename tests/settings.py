@@ -107,7 +107,7 @@ match TEST_DATABASE:
 
 # Tables are made from the models. The test app has no migrations, and a table without them cannot
 # refer to one with them.
-MIGRATION_MODULES = {app: None for app in ("auth", "contenttypes", "sessions")}
+MIGRATION_MODULES = dict.fromkeys(("auth", "contenttypes", "sessions"))
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-OUTCOMES = ("failed", "passed", "skipped", "deselected", "xfailed", "xpassed", "error", "warnings")
+OUTCOMES = ("failed", "passed", "skipped", "xfailed", "xpassed", "error", "warnings")
 
 
 def append(path: Path, *, counts: Mapping[str, int], seconds: float) -> None:
