@@ -1,0 +1,9 @@
+"""The project's ASGI application."""
+
+import os
+
+from django_wsrealtime.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
+
+application = get_asgi_application()
