@@ -1,0 +1,24 @@
+/** How long to wait before dialling again: full jitter, so that a crowd spreads by itself. */
+
+const FIRST = 500;
+const LONGEST = 20_000;
+
+export class Backoff {
+  #doublings = 0;
+
+  /**
+   * The next delay in milliseconds: U(0, min(20 s, 0.5 s · 2ⁿ)).
+   *
+   * @param {number} [life] how long the lost link was open, in milliseconds; absent if it never was
+   */
+  delay(life = 0) {
+    if (life >= 5000) this.#doublings = 0;
+    const cap = Math.min(LONGEST, FIRST * 2 ** this.#doublings++);
+    return Math.random() * (life >= 1000 ? Math.min(cap, 1000) : cap);
+  }
+
+  /** A link opened: trust it half, until it has lived for five seconds. */
+  halve() {
+    this.#doublings >>= 1;
+  }
+}
