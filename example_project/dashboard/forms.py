@@ -6,6 +6,8 @@ from dashboard.models import Customer, Order
 
 
 class OrderForm(forms.ModelForm):
+    customer = forms.ModelChoiceField(Customer.objects.all(), empty_label="Choose …")
+
     class Meta:
         model = Order
         fields = ["customer", "total", "note"]

@@ -97,12 +97,12 @@ class Command(BaseCommand):
         seed_once(seed)
 
     def announce(self, ports: list[int]) -> None:
-        for port in ports:
-            self.stdout.write(f"  http://{HOST}:{port}/")
-        if len(ports) > 1:
-            self.stdout.write("Two server processes: open one page on each and compare.")
+        addresses = " and ".join(f"http://{HOST}:{port}/" for port in ports)
         names = " or ".join(PEOPLE)
-        self.stdout.write(f"Enter as {names} (password: {PASSWORD}). Ctrl-C ends it.")
+        self.stdout.write(f"Open {addresses} and enter as {names} (password: {PASSWORD}).")
+        if len(ports) > 1:
+            self.stdout.write("Two server processes over one Redis: watch one page on each.")
+        self.stdout.write("Ctrl-C ends it.")
         self.stdout.flush()
 
     def wait_for_any(self, running: list[subprocess.Popen[bytes]]) -> None:

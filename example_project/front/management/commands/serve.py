@@ -23,13 +23,13 @@ class Command(BaseCommand):
         parser.add_argument("--seed", type=int, default=7, help="of the simulator (default 7)")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self.stdout.write(f"Serving http://{options['host']}:{options['port']}/")
         server = Server(
             ASGIStaticFilesHandler(application),
             endpoints=build_endpoint_description_strings(
                 host=options["host"], port=options["port"]
             ),
             server_name="example",
+            ready_callable=lambda: self.tell(f"Serving http://{options['host']}:{options['port']}/"),
         )
         simulator = (
             SimulatorThread(Simulator(seed=options["seed"], rate=options["rate"]))
@@ -38,3 +38,7 @@ class Command(BaseCommand):
         )
         with simulator:
             server.run()
+
+    def tell(self, text: str) -> None:
+        self.stdout.write(text)
+        self.stdout.flush()
