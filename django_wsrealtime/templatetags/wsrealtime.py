@@ -1,0 +1,122 @@
+"""Template tags: ``{% load wsrealtime %}``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django
+from django import template
+from django.http import HttpRequest
+from django.template import Context
+from django.templatetags.static import static
+from django.urls import NoReverseMatch, get_script_prefix, reverse
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from .. import html
+from ..conf import conf
+from ..instrumentation import warn_once
+from ..middleware import BEGINNING
+from ..topics import grants
+
+register = template.Library()
+
+SCRIPT = "django_wsrealtime/wsrealtime.js"
+
+LABELS = {
+    "connecting": _("Connecting…"),
+    "open": _("Live"),
+    "reconnecting": _("Reconnecting…"),
+    "offline": _("Offline"),
+    "closed": _("Disconnected"),
+}
+
+
+@register.simple_tag(takes_context=True)
+def realtime_script(context: Context) -> SafeString:
+    """Load the browser client; once per page, best in ``<head>``."""
+    request = _request(context)
+    return html.script(
+        src=static(SCRIPT),
+        path=get_script_prefix().removesuffix("/") + conf().path,
+        prefix=_prefix(),
+        since=_since(request),
+        nonce=_nonce(context, request),
+    )
+
+
+@register.simple_tag
+def live_connection(**labels: Any) -> SafeString:
+    """Show the state of the connection.
+
+    Args:
+        labels: other texts for the states ``connecting``, ``open``, ``reconnecting``, ``offline``
+            and ``closed``.
+    """
+    if unknown := sorted(labels.keys() - LABELS.keys()):
+        raise template.TemplateSyntaxError(
+            f"live_connection was given {', '.join(unknown)}; the states are {', '.join(LABELS)}."
+        )
+    return html.connection(labels=LABELS | labels)
+
+
+@register.simple_tag(takes_context=True)
+def live_presence(context: Context, topic: str) -> SafeString:
+    """Show who is present in a topic.
+
+    Args:
+        topic: the topic's name, as in ``"orders/7"``.
+    """
+    request = _request(context)
+    return html.presence(topic=topic, grant=_grant(request, topic), since=_since(request))
+
+
+def _request(context: Context) -> HttpRequest | None:
+    request = context.get("request") or getattr(context, "request", None)
+    return request if isinstance(request, HttpRequest) else None
+
+
+def _since(request: HttpRequest | None) -> int:
+    since = getattr(request, "realtime_since", None)
+    if since is None:
+        # A time taken now would be later than the view's queries: a hole that nobody sees.
+        warn_once(
+            "since:middleware",
+            "A page was rendered without the time its request began, so its subscriptions start "
+            "with a reset. Put django_wsrealtime.middleware.RealtimeMiddleware first in MIDDLEWARE "
+            "and render with the request.",
+        )
+        since = BEGINNING
+    return int(since.time)
+
+
+def _prefix() -> str | None:
+    try:
+        return reverse("django_wsrealtime:renew").removesuffix("/renew/")
+    except NoReverseMatch:
+        return None
+
+
+def _nonce(context: Context, request: HttpRequest | None) -> object | None:
+    """The page's CSP nonce: of Django 6's or django-csp's middleware.
+
+    Both are lazy and false until somebody uses them.
+    """
+    if (nonce := context.get("csp_nonce")) is not None:
+        return nonce  # type: ignore[no-any-return]
+    if (nonce := getattr(request, "csp_nonce", None)) is not None:
+        return nonce  # type: ignore[no-any-return]
+    if request is not None and django.VERSION >= (6, 0):
+        from django.middleware.csp import get_nonce
+
+        return get_nonce(request)  # type: ignore[no-any-return]
+    return None
+
+
+def _grant(request: Any, topic: str) -> str | None:
+    if request is None:
+        return None
+    grant = grants.sign(topic, request)
+    if grant is not None:
+        request.realtime_vary = True
+    return grant
