@@ -13,7 +13,7 @@ const page = document.querySelector("[data-room-topic]");
 const me = page.dataset.me;
 const list = page.querySelector("[data-messages]");
 const blank = page.querySelector("template");
-const hour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const hour = new Intl.DateTimeFormat("en", { timeStyle: "short", hourCycle: "h23" });
 const room = rt.subscribe(page.dataset.roomTopic);
 
 /* ---------------------------------------------------------------- messages */

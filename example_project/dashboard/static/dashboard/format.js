@@ -1,7 +1,7 @@
 /** How the dashboard writes amounts and times; `money` as the template filter of that name. */
 
 const amount = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
-const time = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+const time = new Intl.DateTimeFormat("en", { timeStyle: "medium", hourCycle: "h23" });
 
 /** @param {string | number} value */
 export const money = (value) => `€${amount.format(Number(value))}`;

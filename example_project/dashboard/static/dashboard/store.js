@@ -12,7 +12,9 @@ function followOrders() {
   const topic = panel.dataset.ordersTopic;
   const table = new OrderTable(panel);
   const orders = rt.collection(topic);
-  orders.on("change", () => table.show([...orders.values()]));
+  const show = () => table.show([...orders.values()]);
+  orders.on("change", show);
+  orders.ready.then(show, (error) => say(error.message, { urgent: true }));
 
   const subscription = rt.subscribe(topic);
   subscription.on("flash", ({ text }) => say(text));

@@ -69,7 +69,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--port", type=int, default=8000, help="the next free one is taken")
-        parser.add_argument("--rate", type=float, default=4.0, help="simulated saves per second")
+        parser.add_argument(
+            "--rate", type=float, default=4.0, help="simulated saves per second, 0: none"
+        )
         parser.add_argument("--seed", type=int, default=7, help="of all random data (default 7)")
         parser.add_argument("--fresh", action="store_true", help="forget the data of earlier runs")
 
@@ -79,8 +81,10 @@ class Command(BaseCommand):
         if settings.REDIS_URL:
             ports = free_ports(options["port"], 2)
             self.announce(ports)
-            servers = [["serve", "--port", str(port)] for port in ports]
-            with processes(*servers, ["simulate", *simulated]) as running:
+            commands = [["serve", "--port", str(port)] for port in ports]
+            if options["rate"]:
+                commands.append(["simulate", *simulated])
+            with processes(*commands) as running:
                 self.wait_for_any(running)
         else:
             ports = free_ports(options["port"], 1)

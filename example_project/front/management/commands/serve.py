@@ -29,7 +29,9 @@ class Command(BaseCommand):
                 host=options["host"], port=options["port"]
             ),
             server_name="example",
-            ready_callable=lambda: self.tell(f"Serving http://{options['host']}:{options['port']}/"),
+            ready_callable=lambda: self.tell(
+                f"Serving http://{options['host']}:{options['port']}/"
+            ),
         )
         simulator = (
             SimulatorThread(Simulator(seed=options["seed"], rate=options["rate"]))

@@ -19,8 +19,7 @@ export function face(name) {
 /** Keeps `list` equal to the members of a subscription, one entry for each person. */
 export function members(subscription, list) {
   const show = () => {
-    const names = new Set();
-    for (const member of subscription.presence.members.values()) names.add(nameOf(member));
+    const names = new Set(subscription.presence.members.map(nameOf));
     list.replaceChildren(
       ...[...names].sort().map((name) => {
         const item = document.createElement("li");
