@@ -4,6 +4,9 @@ import inspect
 import itertools
 import json
 import os
+import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,7 +21,7 @@ from django.test import TransactionTestCase
 from . import services, summary
 from .postgres import PostgresServer
 from .redis import RedisServer
-from .servers import ServerKind, ServerProcess
+from .servers import ROOT, ServerKind, ServerProcess
 from .tcp_proxy import TcpProxy
 
 if TYPE_CHECKING:
@@ -278,6 +281,56 @@ def server_process(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[S
     yield start
     for server in servers:
         server.stop(timeout=5)
+
+
+class RunPython(Protocol):
+    """``run_python("...")``: what the code printed; see the fixture."""
+
+    def __call__(
+        self,
+        code: str,
+        *,
+        redis: RedisServer | None = None,
+        realtime: Mapping[str, Any] | None = None,
+        timeout: float = 60.0,
+    ) -> str: ...
+
+
+@pytest.fixture
+def run_python() -> RunPython:
+    """Runs code in another process of the test site, with Django set up, to its end.
+
+    A worker, a shell or a cron job: it has the test's databases (see ``server_process``) and no
+    browsers. Returns what it printed; fails with its traceback. ``timeout`` is in seconds.
+    """
+
+    def run(
+        code: str,
+        *,
+        redis: RedisServer | None = None,
+        realtime: Mapping[str, Any] | None = None,
+        timeout: float = 60.0,
+    ) -> str:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            **server_environment(redis=redis, realtime=realtime),
+        }
+        finished = subprocess.run(
+            [sys.executable, "-c", f"import django\ndjango.setup()\n{textwrap.dedent(code)}"],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if finished.returncode:
+            pytest.fail(f"{finished.stdout}{finished.stderr}", pytrace=False)
+        return finished.stdout
+
+    return run
 
 
 # Browsers ------------------------------------------------------------------------------------

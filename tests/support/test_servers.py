@@ -5,9 +5,10 @@ import urllib.request
 import pytest
 from websockets.sync.client import connect
 
-from tests.support.plugin import StartServer
+from tests.support.plugin import RunPython, StartServer
 from tests.support.processes import ProcessDied, accepts
 from tests.support.servers import SERVER_KINDS, ServerKind
+from tests.testapp.models import Customer
 
 PLAIN = "tests.support.plain_asgi:application"
 
@@ -42,3 +43,21 @@ def test_returns_on_the_same_port_after_a_crash(server_process: StartServer) -> 
 def test_a_failed_start_shows_the_log(server_process: StartServer) -> None:
     with pytest.raises(ProcessDied, match="no_such_module"):
         server_process("daphne", application="no_such_module:application")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_another_process_saves_a_row_that_this_one_sees(run_python: RunPython) -> None:
+    printed = run_python(
+        """
+        from tests.testapp.models import Customer
+
+        print(Customer.objects.create(name="Ann").pk)
+        """
+    )
+    assert Customer.objects.get(pk=int(printed)).name == "Ann"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_another_process_fails_with_its_traceback(run_python: RunPython) -> None:
+    with pytest.raises(pytest.fail.Exception, match="on purpose"):
+        run_python("raise ValueError('on purpose')")
