@@ -12,7 +12,7 @@ added by the process that delivers. A body that begins with a byte below 0x20 is
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,9 +160,11 @@ def encode_data(value: Any, *, default: Default | None = None) -> bytes:
         encoded = b"0" * 16
     if _LONG_NUMBER.search(encoded) is None:
         return encoded
-    return msgspec.json.encode(_safe_integers(msgspec.to_builtins(
-        value, builtin_types=(bytes,), enc_hook=default, str_keys=True
-    )))
+    return msgspec.json.encode(
+        _safe_integers(
+            msgspec.to_builtins(value, builtin_types=(bytes,), enc_hook=default, str_keys=True)
+        )
+    )
 
 
 def _safe_integers(value: Any) -> Any:
@@ -173,6 +175,63 @@ def _safe_integers(value: Any) -> Any:
     if isinstance(value, int) and not -_SAFE_INTEGER <= value <= _SAFE_INTEGER:
         return str(value)
     return value
+
+
+SNAPSHOT_CHUNK = 32_768
+"""Bytes of JSON in one piece of a snapshot; a single item may be larger."""
+
+
+def snapshot_chunks(
+    snapshot: Mapping[str, Any], *, default: Default | None = None
+) -> list[bytes]:
+    """Cut a snapshot into JSON objects of at most 32 KiB, at least one.
+
+    The first holds every value that is no list, and each list's beginning, so that a reader knows
+    all names at once. The lists go on in the next pieces, under the same names, one after another::
+
+        {"rows": [1, 2, 3], "title": "x"}   ->   {"title":"x","rows":[1,2]}   {"rows":[3]}
+
+    Args:
+        snapshot: values by name; lists (tuples) at the top level may be cut.
+        default: see :func:`encode_data`.
+
+    Raises:
+        TypeError: a value has no form in JSON.
+    """
+    chunks: list[bytes] = []
+    values: list[bytes] = []
+    lists: dict[bytes, list[bytes]] = {}
+    for name, value in snapshot.items():
+        label = _encoder.encode(str(name))
+        if isinstance(value, list | tuple):
+            lists[label] = []
+        else:
+            values.append(b"%b:%b" % (label, encode_data(value, default=default)))
+    size = 2 + sum(len(value) + 1 for value in values) + sum(len(label) + 4 for label in lists)
+
+    def cut() -> None:
+        parts = [*values, *(b"%b:[%b]" % (label, b",".join(lists[label])) for label in lists)]
+        chunks.append(b"{%b}" % b",".join(parts))
+        values.clear()
+        lists.clear()
+
+    for name, value in snapshot.items():
+        if not isinstance(value, list | tuple):
+            continue
+        label = _encoder.encode(str(name))
+        for item in value:
+            encoded = encode_data(item, default=default)
+            if size + len(encoded) + 1 > SNAPSHOT_CHUNK and (values or lists):
+                cut()
+                size = 2
+            if label not in lists:
+                lists[label] = []
+                size += len(label) + 4
+            lists[label].append(encoded)
+            size += len(encoded) + 1
+    if values or lists or not chunks:
+        cut()
+    return chunks
 
 
 # --- events ------------------------------------------------------------------------------------
@@ -229,7 +288,12 @@ def event_body(
         sender: the member who published it.
     """
     parts = [
-        b'"kind":', _encoder.encode(kind), b',"event":', _encoder.encode(event), b',"data":', data
+        b'"kind":',
+        _encoder.encode(kind),
+        b',"event":',
+        _encoder.encode(event),
+        b',"data":',
+        data,
     ]
     if key is not None:
         parts += (b',"key":', _encoder.encode(key))
@@ -392,7 +456,9 @@ def _read_text(message: bytes, at: int, *, most: int = 1_000) -> tuple[str, int]
     try:
         return message[at : at + length].decode(), at + length
     except UnicodeDecodeError:
-        raise ProtocolError(ErrorCode.BAD_MESSAGE, "A name in a binary message is no UTF-8.") from None
+        raise ProtocolError(
+            ErrorCode.BAD_MESSAGE, "A name in a binary message is no UTF-8."
+        ) from None
 
 
 __all__ = [
@@ -412,5 +478,6 @@ __all__ = [
     "event_head",
     "is_binary",
     "read_body",
+    "snapshot_chunks",
     "split",
 ]
