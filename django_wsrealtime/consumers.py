@@ -1,0 +1,127 @@
+"""A base for your own Channels consumers that follow topics beside their own protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from django.contrib.auth.models import AnonymousUser
+from django.utils.translation import get_language_from_request
+
+from .instrumentation import count, logger
+from .protocol.codec import Kind
+from .protocol.position import Start
+from .topics import access, registry
+from .topics.access import Identity
+from .topics.listen import Received, asubscribe
+from .transports.origin import request_of
+
+
+class TopicConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]  # channels has no types
+    """A Channels consumer that receives the events of topics as method calls.
+
+    For protocols of your own: what it sends is up to you. Groups, ``group_send`` and everything
+    else of Channels works beside it::
+
+        class Ticker(TopicConsumer):
+            async def connect(self):
+                await self.accept()
+                await self.subscribe("quotes/ACME")
+
+            async def on_price(self, received):          # events named "price"
+                await self.send_json(received.data)
+
+            async def on_reset(self, received):          # what was shown is stale
+                await self.send_json({"reset": received.event})
+
+    Methods are called for events that the *server* published. What members published goes to
+    :meth:`on_member_event`, whatever they named it, so that nobody calls a method from outside.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._listening: dict[str, asyncio.Task[None]] = {}
+
+    async def subscribe(self, topic: str, *, since: Start = None, ask: bool = True) -> None:
+        """Receive a topic's events from now on.
+
+        Args:
+            topic: the topic's name.
+            since: where to begin; ``None``: now.
+            ask: whether the topic's rule must allow ``scope["user"]``.
+
+        Raises:
+            UnknownTopic: no route matches.
+            ProtocolError: the rule does not allow it.
+        """
+        source = registry.resolve(topic)
+        if ask:
+            await access.authorize(source, self.identity, grant=None)
+        await self.unsubscribe(topic)
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._listening[topic] = asyncio.create_task(self._listen(topic, since, ready))
+        await ready
+
+    async def unsubscribe(self, topic: str) -> None:
+        """Receive a topic's events no longer."""
+        task = self._listening.pop(topic, None)
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    @property
+    def identity(self) -> Identity:
+        """Who is connected, as topics' rules see it."""
+        request = request_of(self.scope)
+        session = self.scope.get("session")
+        return Identity(
+            user=self.scope.get("user") or AnonymousUser(),
+            session=session,
+            session_key=getattr(session, "session_key", None),
+            headers=request.headers,
+            language=get_language_from_request(request),
+            tab="",
+            sid=str(id(self)),
+        )
+
+    async def on_reset(self, received: Received) -> None:
+        """What is known of the topic is stale; ``received.data`` is the snapshot, if it has one."""
+
+    async def on_member_event(self, received: Received) -> None:
+        """A member published something."""
+
+    async def on_event(self, received: Received) -> None:
+        """The server published an event for which there is no method of its own."""
+
+    async def websocket_disconnect(self, message: Mapping[str, Any]) -> None:
+        """End every subscription, then what Channels does."""
+        for topic in list(self._listening):
+            await self.unsubscribe(topic)
+        await super().websocket_disconnect(message)
+
+    async def _listen(self, topic: str, since: Start, ready: asyncio.Future[None]) -> None:
+        events = asubscribe(topic, since=since, joined=lambda: ready.set_result(None))
+        async with contextlib.aclosing(events):  # type: ignore[type-var]
+            async for received in events:
+                await self._dispatch(received)
+
+    async def _dispatch(self, received: Received) -> None:
+        if received.type == "reset":
+            handler = self.on_reset
+        elif received.kind == Kind.CLIENT:
+            handler = self.on_member_event
+        else:
+            handler = getattr(self, f"on_{received.event}", None) or self.on_event
+        if not inspect.iscoroutinefunction(handler):
+            handler = self.on_event
+        try:
+            await handler(received)
+        except Exception:
+            count("consumer.failed")
+            logger.exception("%s.%s failed.", type(self).__name__, handler.__name__)
+            await self.close(code=1011)

@@ -1,0 +1,96 @@
+"""Find out who opened a connection: by Django's session, or by a token.
+
+Sessions and users are read in this package's threads, not by Channels' ``AuthMiddleware``, which
+does it in one thread for the whole process. Where a project's own middleware has put a user into
+the scope, that user stands.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user
+from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.backends.base import SessionBase
+from django.http import HttpRequest
+from django.utils.functional import LazyObject
+from django.utils.module_loading import import_string
+from django.utils.translation import get_language_from_request
+
+from ..conf import conf
+from ..errors import CloseCode, ErrorCode, ProtocolError
+from ..topics import threads
+from ..topics.access import Identity
+from .origin import request_of
+
+
+async def identify(
+    scope: Mapping[str, Any], *, sid: str, tab: str, token: str | None
+) -> Identity:
+    """Who is there.
+
+    Args:
+        scope: of the handshake.
+        sid: the connection's id.
+        tab: the browser tab's id.
+        token: from ``hello``.
+
+    Raises:
+        ProtocolError: fatal; the token names nobody, or there is neither Origin nor token.
+    """
+    request = request_of(scope)
+    if token is not None and conf().authenticate_token is not None:
+        user = await _user_of(token)
+        session = None
+    elif "HTTP_ORIGIN" not in request.META:
+        raise _not_authenticated("A client without an Origin sends a valid token in hello.")
+    elif "user" in scope and not _unresolved(scope["user"]):
+        user, session = scope["user"], scope.get("session")
+    else:
+        user, session = await threads.run(_user_and_session, request)
+    return Identity(
+        user=user,
+        session=session,
+        session_key=getattr(session, "session_key", None),
+        headers=request.headers,
+        language=get_language_from_request(request),
+        tab=tab,
+        sid=sid,
+    )
+
+
+def _unresolved(user: Any) -> bool:
+    return isinstance(user, LazyObject) and not getattr(user, "_wrapped", None)
+
+
+def _user_and_session(request: HttpRequest) -> tuple[Any, SessionBase | None]:
+    key = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
+    if key is None:
+        return AnonymousUser(), None
+    store: type[SessionBase] = import_module(settings.SESSION_ENGINE).SessionStore
+    session = store(key)
+    request.session = session
+    user: Any = get_user(request)
+    session.accessed = False
+    return user, session if session.session_key else None
+
+
+async def _user_of(token: str) -> Any:
+    path = conf().authenticate_token
+    assert path is not None
+    authenticate = import_string(path)
+    if inspect.iscoroutinefunction(authenticate):
+        user = await authenticate(token)
+    else:
+        user = await threads.run(authenticate, token)
+    if user is None:
+        raise _not_authenticated("The token is not valid, or no longer; get a new one.")
+    return user
+
+
+def _not_authenticated(message: str) -> ProtocolError:
+    return ProtocolError(ErrorCode.FORBIDDEN, message, fatal=CloseCode.NOT_AUTHENTICATED)

@@ -1,0 +1,175 @@
+"""All connections of one event loop, with the hub and the presence that serve them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from ..conf import conf
+from ..errors import CloseCode, ErrorCode, ProtocolError
+from ..hub import Hub, Message, get_hub
+from ..instrumentation import count, logger
+from ..presence import Attendances
+from ..protocol.limits import TokenBucket
+from ..protocol.signals import Signal
+from ..topics import access, registry
+from ..topics.control import CONTROL, DISCONNECT, RECHECK, Order
+
+if TYPE_CHECKING:
+    from ..topics.access import Identity
+    from .connection import Connection
+
+MAX_BUCKETS = 10_000
+"""Users whose rate of new topics is remembered."""
+
+
+class Local:
+    """What the connections of one event loop share.
+
+    Args:
+        hub: the loop's.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.attendances = Attendances(listener=hub.listener)
+        self._loop = asyncio.get_running_loop()
+        self._connections: set[Connection] = set()
+        self._per_user: Counter[str] = Counter()
+        self._new_topics: dict[str, TokenBucket] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        hub.on("whisper", self._whispered)
+        hub.on("presence", self._presence_changed)
+        hub.on(DISCONNECT, self._disconnect)
+        hub.on(RECHECK, self._recheck)
+        self._start(hub.follow(CONTROL))
+
+    # --- admission ---
+
+    def admit(self, connection: Connection, identity: Identity) -> bool:
+        """Count a connection in; ``False`` if its user has too many in this process."""
+        if not identity.user.is_anonymous:
+            if self._per_user[identity.member] >= conf().limits.connections_per_user:
+                return False
+            self._per_user[identity.member] += 1
+        self._connections.add(connection)
+        return True
+
+    def forget(self, connection: Connection) -> None:
+        """A connection has ended."""
+        self.hub.disconnect(connection)
+        if connection not in self._connections:
+            return
+        self._connections.discard(connection)
+        identity = connection.identity
+        if identity is not None and not identity.user.is_anonymous:
+            self._per_user[identity.member] -= 1
+            if self._per_user[identity.member] <= 0:
+                del self._per_user[identity.member]
+        self._start(self.attendances.leave_all(connection.sid))
+
+    def spend_new_topic(self, identity: Identity) -> None:
+        """Count a topic that the user had not open before.
+
+        Raises:
+            ProtocolError: too many in too short a time.
+        """
+        limits, now = conf().limits, self._loop.time()
+        bucket = self._new_topics.pop(identity.member, None) or TokenBucket(
+            rate=limits.new_topics_per_second, burst=limits.subscriptions, now=now
+        )
+        self._new_topics[identity.member] = bucket
+        while len(self._new_topics) > MAX_BUCKETS:
+            del self._new_topics[next(iter(self._new_topics))]
+        if wait := bucket.take(now=now):
+            raise ProtocolError(
+                ErrorCode.RATE_LIMITED,
+                f"Too many new topics; at most {limits.new_topics_per_second:g} a second.",
+                retry_after=max(1, round(wait * 1_000)),
+            )
+
+    # --- signals ---
+
+    def _whispered(self, topic: str, signal: Signal) -> None:
+        self.hub.broadcast(topic, Message(bytes(signal.frame)), but=signal.sid)
+
+    def _presence_changed(self, topic: str, signal: Signal) -> None:
+        self.attendances.on_signal(topic)
+
+    def _disconnect(self, topic: str, signal: Signal) -> None:
+        order = Order.read(signal.frame)
+        for connection in self._of(order.user):
+            if order.topic:
+                self.hub.revoke(connection, order.topic)
+                connection.left(order.topic)
+            elif order.reconnect:
+                connection.close(CloseCode.PERMISSION_CHANGED)
+            else:
+                connection.close(CloseCode.DISCONNECTED)
+
+    def _recheck(self, topic: str, signal: Signal) -> None:
+        order = Order.read(signal.frame)
+        access.forget(order.user)
+        for connection in self._of(order.user):
+            self._start(self._ask_again(connection))
+
+    def _of(self, member: str) -> list[Connection]:
+        return [
+            connection
+            for connection in self._connections
+            if connection.identity is not None and connection.identity.member == member
+        ]
+
+    async def _ask_again(self, connection: Connection) -> None:
+        """End every subscription of a connection that its user may not have any more."""
+        identity = connection.identity
+        assert identity is not None
+        for name in self.hub.subscribed(connection):
+            try:
+                await access.authorize(registry.resolve(name), identity, grant=None)
+            except ProtocolError:
+                count("revoked")
+                self.hub.revoke(connection, name)
+                connection.left(name)
+                await self.attendances.leave(name, connection.sid)
+
+    # --- the end ---
+
+    async def aclose(self) -> None:
+        """End every connection and every task."""
+        for connection in list(self._connections):
+            connection.close(CloseCode.RESTARTING)
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=1.0)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.attendances.aclose()
+        await self.hub.aclose()
+        if _locals.get(self._loop) is self:
+            del _locals[self._loop]
+
+    def _start(self, work: object) -> None:
+        task: asyncio.Task[None] = self._loop.create_task(work)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            count("local.failed")
+            logger.error("A task for a connection failed.", exc_info=error)
+
+
+_locals: WeakKeyDictionary[asyncio.AbstractEventLoop, Local] = WeakKeyDictionary()
+
+
+def get_local() -> Local:
+    """The running event loop's; made when it is first asked for."""
+    loop, hub = asyncio.get_running_loop(), get_hub()
+    local = _locals.get(loop)
+    if local is None or local.hub is not hub:
+        local = _locals[loop] = Local(hub)
+    return local

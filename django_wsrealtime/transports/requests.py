@@ -1,0 +1,173 @@
+"""Carry out what a client asks for: join, leave, call, publish, whisper, be present."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from ..errors import ActionError, ErrorCode, ProtocolError, UnknownTopic
+from ..protocol import codec, signals
+from ..protocol.frames import Call, Id, Publish, SetPresence, Whisper
+from ..protocol.position import Since, Start
+from ..topics import access, actions, registry
+from ..topics.base import Topic
+from ..topics.publish import member_publish
+from ..topics.serialize import default
+
+if TYPE_CHECKING:
+    from ..topics.access import Identity
+    from .connection import Connection
+    from .local import Local
+
+
+class Requests:
+    """The requests of one connection.
+
+    Args:
+        connection: whose.
+        local: this event loop's hub and presence.
+    """
+
+    def __init__(self, connection: Connection, local: Local) -> None:
+        self._connection = connection
+        self._local = local
+        self._joins: set[asyncio.Future[None]] = set()
+
+    @property
+    def _identity(self) -> Identity:
+        identity = self._connection.identity
+        assert identity is not None, "requests are only accepted after welcome"
+        return identity
+
+    def cancel(self) -> None:
+        """The connection is gone: nobody waits for its joins any more."""
+        for join in list(self._joins):
+            join.cancel()
+
+    async def join(self, name: str, start: Start, *, grant: str | None, id: Id | None) -> None:
+        """Subscribe, or answer why not."""
+        connection = self._connection
+        joining = asyncio.ensure_future(self._join(name, start, grant=grant, id=id))
+        self._joins.add(joining)
+        try:
+            await joining
+        except ProtocolError as error:
+            self._local.hub.leave(connection, name)
+            connection.left(name)
+            self._explain(error, id=id, topic=name)
+        except asyncio.CancelledError:
+            if not connection.closed:
+                raise
+        finally:
+            self._joins.discard(joining)
+
+    async def _join(self, name: str, start: Start, *, grant: str | None, id: Id | None) -> None:
+        connection, hub = self._connection, self._local.hub
+        if start is None:
+            self._local.spend_new_topic(self._identity)
+        topic = _resolve(name)
+        await access.authorize(topic, self._identity, grant=grant)
+        not_before = 0
+        if topic.history.from_ == "join":
+            not_before = await self._first_join(topic)
+        await hub.join(connection, topic, start, id=id, not_before=not_before)
+        if topic.presence is not None and not connection.closed:
+            sender = self._identity.sender
+            await self._local.attendances.enter(
+                name,
+                connection.sid,
+                self._identity.member,
+                {"id": sender.id, "name": sender.name},
+                connection,
+            )
+
+    async def _first_join(self, topic: Topic) -> int:
+        """Since when this member may read the topic, in microseconds of broker time."""
+        now: Since = self._local.hub.broker.now()
+        name = f"joined:{topic.name}:{self._identity.member}"
+        claimed = await self._local.hub.listener.claim(
+            name, str(now.time), ttl=topic.history.ttl
+        )
+        return int(claimed)
+
+    async def leave(self, name: str) -> None:
+        """Unsubscribe; a topic that was not joined is no error."""
+        self._local.hub.leave(self._connection, name)
+        await self._local.attendances.leave(name, self._connection.sid)
+
+    async def perform(
+        self, request: Call | Publish | SetPresence | codec.BinaryPublish
+    ) -> None:
+        """Do what is asked and answer it once."""
+        try:
+            data = await self._perform(request)
+        except ProtocolError as error:
+            self._explain(error, id=request.id, topic=request.topic)
+        except ActionError as error:
+            self._connection.fail(
+                ProtocolError(
+                    error.code,  # type: ignore[arg-type]  # an application's own code
+                    error.message,
+                    id=request.id,
+                    topic=request.topic,
+                    retry_after=error.retry_after,
+                )
+            )
+        else:
+            self._connection.answer(request.id, data)
+
+    async def _perform(
+        self, request: Call | Publish | SetPresence | codec.BinaryPublish
+    ) -> bytes | None:
+        topic, identity = _resolve(request.topic), self._identity
+        match request:
+            case Call():
+                if request.topic not in self._local.hub.subscribed(self._connection):
+                    await access.authorize(topic, identity, grant=None)
+                context = actions.Context.of(identity, key=request.key)
+                result = await actions.perform(topic, request.action, request.data, context)
+                return None if result is None else codec.encode_data(result, default=default)
+            case Publish():
+                await access.authorize_publish(topic, identity, request.event, request.data)
+                await member_publish(
+                    topic, identity, request.event, request.data, key=request.key
+                )
+            case codec.BinaryPublish():
+                await access.authorize_publish(topic, identity, request.event, request.payload)
+                await member_publish(topic, identity, request.event, request.payload)
+            case SetPresence():
+                if topic.presence is None:
+                    raise ProtocolError(ErrorCode.FORBIDDEN, "This topic has no presence.")
+                await self._local.attendances.set_state(
+                    request.topic, self._connection.sid, request.state
+                )
+        return None
+
+    async def whisper(self, whisper: Whisper) -> None:
+        """Pass a whisper on to everybody else who reads the topic."""
+        try:
+            topic = _resolve(whisper.topic)
+            await access.authorize_whisper(topic, self._identity, whisper.event, whisper.data)
+        except ProtocolError as error:
+            self._explain(error, topic=whisper.topic)
+            return
+        payload = signals.whisper(
+            topic=whisper.topic,
+            event=whisper.event,
+            data=whisper.data,
+            sender=self._identity.sender,
+            sid=self._connection.sid,
+        )
+        await self._local.hub.listener.signal(whisper.topic, payload)
+
+    def _explain(self, error: ProtocolError, *, topic: str, id: Id | None = None) -> None:
+        error.id = id
+        error.topic = topic
+        self._connection.fail(error)
+
+
+def _resolve(name: str) -> Topic:
+    try:
+        return registry.resolve(name)
+    except UnknownTopic as error:
+        raise ProtocolError(ErrorCode.UNKNOWN_TOPIC, str(error)) from None
