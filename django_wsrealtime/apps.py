@@ -21,6 +21,7 @@ class RealtimeConfig(AppConfig):
             ("topics.grants", "connect"),
             ("topics.registry", "autodiscover"),
             ("streams", "connect"),
+            ("checks", "connect"),
         ):
             spec = find_spec(f"{self.name}.{module}")
             if spec is not None and spec.loader is not None and spec.origin is not None:

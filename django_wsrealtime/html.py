@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from django.utils.html import format_html, format_html_join
+from django.utils.html import escape, format_html, format_html_join
 from django.utils.safestring import SafeString
 
 
@@ -14,16 +14,19 @@ def attributes(values: Mapping[str, object]) -> SafeString:
         "",
         "{}",
         (
-            (format_html(" {}", name) if value is True else format_html(' {}="{}"', name, value),)
+            (format_html(" {}", name) if value is True else _attribute(name, value),)
             for name, value in values.items()
             if value is not None
         ),
     )
 
 
-def script(
-    *, src: str, path: str, prefix: str | None, since: int, nonce: object | None
-) -> SafeString:
+def _attribute(name: str, value: object) -> SafeString:
+    # escape(): what is safe as markup, as literals in templates are, may yet hold quotes.
+    return format_html(' {}="{}"', name, escape(value))
+
+
+def script(*, src: str, path: str, prefix: str | None, since: int, nonce: str | None) -> SafeString:
     """The script element of the browser client.
 
     Args:
@@ -31,8 +34,7 @@ def script(
         path: where the WebSocket is served.
         prefix: where the HTTP endpoints are, without a slash at the end; ``None``: nowhere.
         since: broker time of the page, in microseconds.
-        nonce: the page's CSP nonce. Lazy nonces are false until they are used, so only ``None``
-            means that there is none.
+        nonce: the page's CSP nonce.
     """
     return format_html(
         '<script type="module"{}></script>',
@@ -43,7 +45,7 @@ def script(
                 "data-path": path,
                 "data-prefix": prefix,
                 "data-since": since,
-                "nonce": None if nonce is None else str(nonce),
+                "nonce": nonce,
             }
         ),
     )

@@ -97,20 +97,19 @@ def _prefix() -> str | None:
         return None
 
 
-def _nonce(context: Context, request: HttpRequest | None) -> object | None:
-    """The page's CSP nonce: of Django 6's or django-csp's middleware.
+def _nonce(context: Context, request: HttpRequest | None) -> str | None:
+    """The page's CSP nonce, from the middleware of Django 6 or django-csp.
 
-    Both are lazy and false until somebody uses them.
+    Theirs are lazy, false until somebody uses them, and only then part of the policy.
     """
-    if (nonce := context.get("csp_nonce")) is not None:
-        return nonce  # type: ignore[no-any-return]
-    if (nonce := getattr(request, "csp_nonce", None)) is not None:
-        return nonce  # type: ignore[no-any-return]
-    if request is not None and django.VERSION >= (6, 0):
+    nonce: object = context.get("csp_nonce")
+    if nonce is None:
+        nonce = getattr(request, "csp_nonce", None)
+    if nonce is None and request is not None and django.VERSION >= (6, 0):
         from django.middleware.csp import get_nonce
 
-        return get_nonce(request)  # type: ignore[no-any-return]
-    return None
+        nonce = get_nonce(request)
+    return None if nonce is None else str(nonce) or None
 
 
 def _grant(request: Any, topic: str) -> str | None:

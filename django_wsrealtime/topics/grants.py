@@ -24,8 +24,8 @@ from django.contrib.auth.signals import user_logged_in
 from django.core import signing
 from django.utils.crypto import constant_time_compare
 
-from ..errors import UnknownTopic
 from ..instrumentation import count
+from .registry import registry
 
 LIFE = 24 * 60 * 60
 """Seconds in which a grant can be used: a working day, and a laptop's night, without a renewal."""
@@ -140,8 +140,11 @@ def _open(grant: str, *, max_age: int) -> _Content | None:
 def _is_bound(content: _Content, holder: Holder) -> bool:
     if content.user is None:
         return _is_public(content.topic)
-    user, nonce = _user(holder), _nonce(holder)
-    if user is None or nonce is None:
+    user = _user(holder)
+    if user is None:
+        return False
+    nonce = _nonce(holder) or _stored_nonce(holder)
+    if nonce is None:
         return False
     # After SECRET_KEY was changed, the hash under the old key counts as long as the key does.
     hashes = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
@@ -166,6 +169,16 @@ def _nonce(holder: Holder) -> str | None:
     return None if session is None else session.get(NONCE)
 
 
+def _stored_nonce(holder: Holder) -> str | None:
+    """The nonce that a page drew after the holder's connection had loaded its session."""
+    session = getattr(holder, "session", None)
+    key = getattr(session, "session_key", None)
+    if session is None or key is None:
+        return None
+    nonce: str | None = type(session)(key).get(NONCE)
+    return nonce
+
+
 def _draw_nonce(holder: Holder) -> str:
     nonce = secrets.token_urlsafe(16)
     session = getattr(holder, "session", None)
@@ -175,13 +188,8 @@ def _draw_nonce(holder: Holder) -> str:
 
 
 def _is_public(topic: str) -> bool:
-    from .registry import resolve
-
-    try:
-        found = resolve(topic)
-    except UnknownTopic:
-        return False
-    return found.public
+    found = registry.find(topic)
+    return found is not None and found.public
 
 
 __all__ = ["LIFE", "RENEWABLE", "Holder", "connect", "renewable", "sign", "verify"]
