@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from django.contrib.auth.models import User
+
 from chat.models import Message, Room
-from django_wsrealtime import History, Presence, Topic, action, register
+from django_wsrealtime import ActionError, History, Presence, Topic, action, register
 
 CHEERS = ("heart", "star", "cup")
 
@@ -17,13 +19,13 @@ class ChatRoom(Topic):
     publish_by = "subscribers"
     whisper_by = "subscribers"
 
-    def can_subscribe(self, user: Any) -> bool:
+    def can_subscribe(self, user: User) -> bool:
         return Room.objects.open_to(user).filter(slug=self.slug).exists()
 
-    def can_publish(self, user: Any, event: str, data: Any) -> bool:
+    def can_publish(self, user: User, event: str, data: Any) -> bool:
         return event == "cheer" and data in [{"name": name} for name in CHEERS]
 
-    def can_whisper(self, user: Any, event: str, data: Any) -> bool:
+    def can_whisper(self, user: User, event: str, data: Any) -> bool:
         return event == "typing" and data == {}
 
     def snapshot(self) -> dict[str, Any]:
@@ -34,6 +36,6 @@ class ChatRoom(Topic):
     def say(self, ctx: Any, text: str) -> dict[str, Any]:
         text = text.strip()[: Message.MAX_LENGTH]
         if not text:
-            raise ValueError("An empty message was not sent.")
+            raise ActionError("An empty message was not sent.")
         room = Room.objects.get(slug=self.slug)
         return {"key": room.say(author=ctx.user, text=text, key=ctx.key or "").key}

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.db.models import QuerySet
+from django.shortcuts import get_object_or_404
 
 from dashboard.models import Customer, Order, Tick
 from django_wsrealtime import History, ModelStream, Presence, action, register
@@ -22,21 +24,21 @@ class Orders(ModelStream):
     def get_queryset(self) -> QuerySet[Order]:
         return super().get_queryset().filter(archived=False)
 
-    def can_subscribe(self, user: Any) -> bool:
+    def can_subscribe(self, user: User) -> bool:
         return user.stores.filter(pk=self.store_id).exists()
 
     @action(throttle="5/s")
     def mark_ready(self, ctx: Any, order_id: int, note: str = "") -> dict[str, Any]:
-        order = Order.objects.get(pk=order_id, store_id=self.store_id)
+        order = get_object_or_404(Order, pk=order_id, store_id=self.store_id)
         order.mark_ready(note)
-        self.publish("flash", {"text": f"{ctx.user} marked {order} as ready"})
+        self.publish("flash", {"text": f"{ctx.user} marked {order} as ready"}, origin=ctx)
         return {"number": order.number}
 
     @action(throttle="5/s")
     def deliver(self, ctx: Any, order_id: int) -> dict[str, Any]:
-        order = Order.objects.get(pk=order_id, store_id=self.store_id)
+        order = get_object_or_404(Order, pk=order_id, store_id=self.store_id)
         order.deliver()
-        self.publish("flash", {"text": f"{ctx.user} delivered {order}"})
+        self.publish("flash", {"text": f"{ctx.user} delivered {order}"}, origin=ctx)
         return {"number": order.number}
 
 
