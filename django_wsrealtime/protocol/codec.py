@@ -326,6 +326,8 @@ class BodyInfo(msgspec.Struct):
     key: str | None = None
     origin: str | None = None
     sender: Any = msgspec.field(default=None, name="from")
+    payload: bytes = b""
+    """Of a binary event."""
 
 
 _body_info = msgspec.json.Decoder(BodyInfo)
@@ -343,9 +345,9 @@ def read_body(body: bytes) -> BodyInfo:
         ProtocolError: it is none.
     """
     if is_binary(body):
-        event, _ = _read_text(body, 1)
+        event, start = _read_text(body, 1)
         kind = Kind.CLIENT if body[0] == _BINARY_KINDS[Kind.CLIENT] else Kind.APP
-        return BodyInfo(kind=kind, event=event)
+        return BodyInfo(kind=kind, event=event, payload=body[start:])
     try:
         return _body_info.decode(b"{%b}" % body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -360,6 +362,12 @@ def read_body(body: bytes) -> BodyInfo:
 def binary_body(*, kind: str, event: str, payload: bytes) -> bytes:
     """The part of a binary event that its publisher knows."""
     return bytes((_BINARY_KINDS[kind],)) + _text(event) + payload
+
+
+def binary_payload(body: bytes) -> bytes:
+    """The application's bytes in a binary event's body."""
+    _, start = _read_text(body, 1)
+    return body[start:]
 
 
 def binary_frame(*, topic: str, epoch: str, offset: int, body: bytes) -> bytes:
@@ -469,6 +477,7 @@ __all__ = [
     "Sender",
     "binary_body",
     "binary_frame",
+    "binary_payload",
     "decode",
     "decode_binary",
     "encode",

@@ -192,7 +192,7 @@ async def _ask(topic: Topic, identity: Identity, rule: Callable[..., Any], *argu
 async def _call(name: str, rule: Callable[..., Any], identity: Identity, *arguments: Any) -> bool:
     def ask() -> Any:
         answer = rule(identity.user, *arguments)
-        return answer if inspect.isawaitable(answer) else _verdict(name, answer)
+        return answer if inspect.isawaitable(answer) else verdict(name, answer)
 
     with override(identity.language):
         if inspect.iscoroutinefunction(rule):
@@ -200,11 +200,11 @@ async def _call(name: str, rule: Callable[..., Any], identity: Identity, *argume
         else:
             answer = await threads.run(ask)
         if inspect.isawaitable(answer):
-            answer = _verdict(name, await answer)
+            answer = verdict(name, await answer)
     return bool(answer)
 
 
-def _verdict(name: str, answer: Any) -> bool:
+def verdict(name: str, answer: Any) -> bool:
     """A rule's answer as yes or no; a query set, a list or a number counts as in an ``if``.
 
     Called where the rule ran: looking at a query set is a query.

@@ -1,254 +1,200 @@
-"""Methods of a topic that browsers may call: which they are, and what arguments they take.
-
-Only what is decorated with :func:`action` can be called, under the method's own name. Arguments are
-read by the annotations of its parameters, so a handler never sees a string where it declared an
-``int``; see :mod:`.calls` for how a call is carried out.
-"""
+"""Carries out what a browser calls: allowed, not too often, with valid arguments, off the loop."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-import re
-import typing
+import math
+import threading
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
+from django.utils.translation import override
 
-from ..errors import ConfigurationError, ErrorCode, ProtocolError, describe
+from ..errors import ActionError, ErrorCode, ProtocolError, describe
+from ..instrumentation import count, logger, refuse
+from ..protocol.limits import TokenBucket
+from . import access, serialize, threads
+from .access import Identity
+from .base import Topic
+from .methods import Action, action
 
-Method = TypeVar("Method", bound=Callable[..., Any])
-Permission = str | Callable[[Any], Any]
+if TYPE_CHECKING:
+    from django.contrib.sessions.backends.base import SessionBase
 
-_MARK = "_wsrealtime_action"
-_PERIODS = {"s": 1, "m": 60, "h": 3_600}
-_THROTTLE = re.compile(r"([1-9][0-9]{0,5})/([smh])")
-_SAFE_INTEGER = 2**53 - 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Throttle:
-    """How often one person may call an action.
-
-    Args:
-        calls: how many, at once too.
-        period: in how many seconds.
-    """
-
-    calls: int
-    period: int
-
-    @classmethod
-    def parse(cls, text: str) -> Throttle:
-        """Read ``"5/s"``, ``"30/m"`` or ``"100/h"``.
-
-        Raises:
-            ConfigurationError: it says something else.
-        """
-        found = _THROTTLE.fullmatch(text)
-        if found is None:
-            raise ConfigurationError(
-                f"The throttle {text!r} cannot be read; write a number of calls per second,"
-                " minute or hour, as in '5/s', '30/m' or '100/h'."
-            )
-        return cls(calls=int(found[1]), period=_PERIODS[found[2]])
+MAX_BUCKETS = 10_000
+"""Persons and actions whose rate is measured at a time, the latest used ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Options:
-    throttle: Throttle | None
-    permission: Permission | None
-
-
-@overload
-def action(method: Method, /) -> Method: ...
-
-
-@overload
-def action(
-    *, throttle: str | None = None, permission: Permission | None = None
-) -> Callable[[Method], Method]: ...
-
-
-def action(
-    method: Callable[..., Any] | None = None,
-    /,
-    *,
-    throttle: str | None = None,
-    permission: Permission | None = None,
-) -> Any:
-    """Let those who may subscribe to a topic call this method of it from the browser.
-
-    The method takes ``self``, ``ctx`` (a :class:`~.calls.Context`) and its arguments, each with an
-    annotation. It may be sync, then it runs in a thread of our own pool, or async, then it runs in
-    the event loop. No transaction is opened for it. What it returns goes to the caller as JSON.
-    To refuse with a message of its own it raises :class:`~django_wsrealtime.errors.ActionError`.
+class Context:
+    """What an action knows of its caller; the parameter ``ctx``.
 
     Args:
-        throttle: calls per user: ``"5/s"``, ``"30/m"``, ``"100/h"``. So many may come at once.
-        permission: of Django's auth, as in ``"shop.change_order"``, or a function that takes the
-            user and tells whether it may.
-
-    Raises:
-        ConfigurationError: the method cannot be called from a browser as it is declared.
+        identity: who calls.
+        key: the caller's word that repeating this call is harmless; the same in each repetition.
     """
-    options = _Options(
-        throttle=None if throttle is None else Throttle.parse(throttle), permission=permission
-    )
 
-    def mark(method: Method) -> Method:
-        if not inspect.isfunction(method) or inspect.isasyncgenfunction(method):
-            raise ConfigurationError(
-                f"@action is for methods that are written with def or async def, got {method!r}."
-                " Put it below other decorators, and return a list instead of yielding."
-            )
-        setattr(method, _MARK, options)
-        return method
+    identity: Identity
+    key: str | None = None
 
-    return mark if method is None else mark(method)
+    @property
+    def user(self) -> Any:
+        """The user as of when the connection was made, or ``AnonymousUser``."""
+        return self.identity.user
+
+    @property
+    def session(self) -> SessionBase | None:
+        return self.identity.session
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers of the connection's handshake, names in lower case."""
+        return self.identity.headers
+
+    @property
+    def language(self) -> str:
+        """The language that is active in the action."""
+        return self.identity.language
+
+    @property
+    def tab(self) -> str:
+        """The browser tab; pass ``origin=ctx`` to ``publish`` to spare it its own echo."""
+        return self.identity.tab
 
 
-class Action:
-    """One callable method of one topic class.
+async def perform(topic: Topic, name: str, data: Any, ctx: Context) -> msgspec.Raw:
+    """Call an action for somebody who may follow the topic: :func:`.access.authorize` comes first.
 
     Args:
-        owner: the topic class, as in ``"shop.realtime.Orders"``.
-        name: the method's.
-        method: the function.
-        options: from the decorator.
-    """
+        topic: whose action.
+        name: the method's name.
+        data: the arguments, an object or ``None``, as it came from the browser.
+        ctx: the caller.
 
-    def __init__(
-        self, *, owner: str, name: str, method: Callable[..., Any], options: _Options
-    ) -> None:
-        self.owner = owner
-        self.name = name
-        self.method = method
-        self.throttle = options.throttle
-        self.permission = options.permission
-        self.is_async = inspect.iscoroutinefunction(method)
-        if name.startswith("_"):
-            raise self._wrong("has a private name; browsers call public ones only")
-        parameters = list(inspect.signature(method).parameters.values())
-        if len(parameters) < 2 or parameters[1].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
-            raise self._wrong("must take (self, ctx, …)")
-        self._parameters = {parameter.name: parameter for parameter in parameters[2:]}
-        for parameter in self._parameters.values():
-            if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-                raise self._wrong(
-                    f"takes {str(parameter)!r}; declare each argument by its name instead"
-                )
-            if parameter.annotation is parameter.empty:
-                raise self._wrong(
-                    f"does not say what type {parameter.name!r} has; annotate it,"
-                    f" as in '{parameter.name}: int'"
-                )
-        try:
-            self.arguments  # noqa: B018  # faults in declarations come up as early as they can
-        except NameError:
-            pass  # a forward reference, looked up when all modules are imported
-
-    @functools.cached_property
-    def arguments(self) -> Mapping[str, Any]:
-        """The type of each argument.
-
-        Raises:
-            ConfigurationError: an annotation is no type that JSON can be read as.
-            NameError: an annotation names something that does not exist (yet).
-        """
-        hints = typing.get_type_hints(self.method, include_extras=True)
-        arguments = {name: hints[name] for name in self._parameters}
-        for name, kind in arguments.items():
-            try:
-                msgspec.json.schema(kind)
-            except TypeError as error:
-                raise self._wrong(
-                    f"declares {name!r} as {_spell(kind)}, which cannot be read from JSON:"
-                    f" {str(error).splitlines()[0]}"
-                ) from error
-        return arguments
-
-    def read(self, data: Any) -> dict[str, Any]:
-        """The arguments in what a caller sent.
-
-        Raises:
-            ProtocolError: something is missing, unknown or of another type.
-        """
-        if data is None:
-            data = {}
-        if not isinstance(data, dict):
-            raise self._invalid(
-                f"The data is {describe(data)}; expected an object with {self._wanted()}."
-            )
-        if unknown := [name for name in data if name not in self.arguments]:
-            raise self._invalid(
-                f"There is no argument {describe(unknown[0])}; expected {self._wanted()}."
-            )
-        arguments = {}
-        for name, kind in self.arguments.items():
-            if name in data:
-                arguments[name] = self._convert(name, data[name], kind)
-            elif self._parameters[name].default is inspect.Parameter.empty:
-                raise self._invalid(f"The argument {name!r} is missing; expected {_spell(kind)}.")
-        return arguments
-
-    def _convert(self, name: str, value: Any, kind: Any) -> Any:
-        if isinstance(value, str) and _is_big_integer(value) and _takes_only_int(kind):
-            value = int(value)
-        try:
-            return msgspec.convert(value, kind, strict=True)
-        except (msgspec.ValidationError, RecursionError) as error:
-            raise self._invalid(
-                f"The argument {name!r} is {describe(value)}; expected {_spell(kind)}"
-                f" ({str(error).splitlines()[0]})."
-            ) from None
-
-    def _wanted(self) -> str:
-        names = ", ".join(f"{name!r}: {_spell(kind)}" for name, kind in self.arguments.items())
-        return names or "no arguments"
-
-    def _invalid(self, message: str) -> ProtocolError:
-        return ProtocolError(ErrorCode.INVALID_DATA, message)
-
-    def _wrong(self, what: str) -> ConfigurationError:
-        return ConfigurationError(f"The action {self.owner}.{self.name} {what}.")
-
-
-def collect(topic_class: type) -> dict[str, Action]:
-    """The actions of a topic class, those it inherits included.
+    Returns:
+        What the method returned, as JSON.
 
     Raises:
-        ConfigurationError: one of them cannot be called as it is declared.
+        ProtocolError: it was not called, or it failed; safe to show to the caller.
     """
-    owner = f"{topic_class.__module__}.{topic_class.__qualname__}"
-    found = {}
-    for name in dir(topic_class):
-        method = inspect.getattr_static(topic_class, name)
-        options = getattr(method, _MARK, None)
-        if isinstance(options, _Options):
-            found[name] = Action(owner=owner, name=name, method=method, options=options)
-    return found
+    found = topic.actions.get(name)
+    if found is None:
+        names = ", ".join(repr(known) for known in sorted(topic.actions)) or "none"
+        raise ProtocolError(
+            ErrorCode.UNKNOWN_ACTION,
+            f"There is no action {describe(name)}; there is: {names}.",
+            topic=topic.name,
+        )
+    try:
+        _throttles.take(found, ctx.identity)
+        return await _perform(topic, found, data, ctx)
+    except ProtocolError as error:
+        error.topic = topic.name
+        raise
+    except ActionError as error:
+        raise _answer(error.code, error.message, topic, retry_after=error.retry_after) from error
+    except PermissionDenied as error:
+        raise _answer(ErrorCode.FORBIDDEN, str(error) or "You may not do this.", topic) from error
+    except Http404 as error:
+        raise _answer(
+            ErrorCode.INVALID_DATA, str(error) or "There is no such object.", topic
+        ) from error
+    except Exception as error:
+        count("actions.failed")
+        logger.exception("The action %s of %s failed.", found.name, found.owner)
+        raise _answer(ErrorCode.INTERNAL, "The action failed.", topic) from error
 
 
-def _spell(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+def _answer(
+    code: Any, message: str, topic: Topic, *, retry_after: int | None = None
+) -> ProtocolError:
+    return ProtocolError(code, message, topic=topic.name, retry_after=retry_after)
 
 
-def _is_big_integer(text: str) -> bool:
-    """Whether this is an integer that has to travel as a string: JavaScript would round it."""
-    digits = text.removeprefix("-")
-    return (
-        len(digits) <= 40
-        and digits.isascii()
-        and digits.isdigit()
-        and abs(int(text)) > _SAFE_INTEGER
-    )
+async def _perform(topic: Topic, found: Action, data: Any, ctx: Context) -> msgspec.Raw:
+    arguments = found.read(data)
+    method = functools.partial(found.method, topic, ctx, **arguments)
+    what = f"the result of {found.owner}.{found.name}()"
+
+    def call() -> Any:
+        _check_permission(found, ctx)
+        answer = method()
+        return answer if inspect.isawaitable(answer) else serialize.encode(answer, what=what)
+
+    with override(ctx.language):
+        answer: Any = None
+        if not found.is_async:
+            answer = await threads.run(call)
+        else:
+            if found.permission is not None:
+                await threads.run(_check_permission, found, ctx)
+            answer = method()
+        if inspect.isawaitable(answer):
+            answer = serialize.encode(await answer, what=what)
+    return msgspec.Raw(answer)
 
 
-def _takes_only_int(kind: Any) -> bool:
-    options = typing.get_args(kind) if typing.get_args(kind) else (kind,)
-    if typing.get_origin(kind) is typing.Annotated:
-        options = (typing.get_args(kind)[0],)
-    return int in options and str not in options
+def _check_permission(found: Action, ctx: Context) -> None:
+    """Called in a thread that may query."""
+    if found.permission is None:
+        return
+    if isinstance(found.permission, str):
+        allowed = ctx.user.has_perm(found.permission)
+    else:
+        allowed = access.verdict("permission", found.permission(ctx.user))
+    if not allowed:
+        refuse("action", f"{found.owner}.{found.name}: {ctx.identity.member} lacks permission")
+        raise PermissionDenied("You may not do this.")
+
+
+class Throttles:
+    """Measures how often each person calls each action.
+
+    Args:
+        clock: seconds of a steady clock.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._buckets: OrderedDict[tuple[str, str, str], TokenBucket] = OrderedDict()
+
+    def take(self, found: Action, identity: Identity) -> None:
+        """Count a call.
+
+        Raises:
+            ProtocolError: it is one too many.
+        """
+        if found.throttle is None:
+            return
+        now = self._clock()
+        key = (identity.limits_key, found.owner, found.name)
+        with self._lock:
+            bucket = self._buckets.get(key)
+            if bucket is None:
+                rate = found.throttle.calls / found.throttle.period
+                bucket = TokenBucket(rate=rate, burst=found.throttle.calls, now=now)
+                self._buckets[key] = bucket
+            self._buckets.move_to_end(key)
+            while len(self._buckets) > MAX_BUCKETS:
+                self._buckets.popitem(last=False)
+            wait = bucket.take(now=now)
+        if wait:
+            count("actions.throttled")
+            raise ProtocolError(
+                ErrorCode.RATE_LIMITED,
+                f"The action {found.name!r} may be called {found.throttle}.",
+                retry_after=max(1, math.ceil(wait * 1_000)),
+            )
+
+
+_throttles = Throttles()
+
+__all__ = ["Context", "Throttles", "action", "perform"]

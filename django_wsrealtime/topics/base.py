@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from django.db.models import Model
 
+from ..brokers import get_broker
 from ..brokers.base import History
 from ..errors import ConfigurationError
-from ..presence import Presence
+from ..presence import Member, Presence, group
 from ..protocol import codec
 from . import serialize, threads
-from .actions import Action, collect
+from .events import Event
+from .methods import Action, collect
 from .routes import Route
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from .publish import Origin
 
 By = Literal["server", "subscribers"]
 
@@ -57,7 +61,7 @@ class Topic:
     public: ClassVar[bool] = False
     """Whether visitors who are not signed in may come. Without :meth:`can_subscribe`: anyone."""
     keyed: ClassVar[bool] = False
-    """Whether events replace earlier ones of the same key, so that the latest of each are enough."""
+    """Whether an event replaces earlier ones of its key, so that the latest of each are enough."""
     revalidate_on: ClassVar[Sequence[type[Model]]] = ()
     """Models whose changes ask :meth:`can_subscribe` again at once."""
 
@@ -65,7 +69,7 @@ class Topic:
     """What the names of these topics look like; set by :func:`~.registry.register`."""
 
     actions: ClassVar[Mapping[str, Action]] = MappingProxyType({})
-    """What browsers may call, by name; see :func:`~.actions.action`."""
+    """What browsers may call, by name; see :func:`~.methods.action`."""
 
     name: str
     """The canonical name: the topic's identity."""
@@ -167,6 +171,72 @@ class Topic:
         Items with the ``key`` of their event are not shown twice.
         """
         raise NotImplementedError
+
+    # --- what server code does with a topic ---
+
+    def publish(
+        self,
+        event: str,
+        data: Any = None,
+        *,
+        using: str | None = None,
+        on_commit: bool = True,
+        origin: Origin = None,
+        key: str | None = None,
+    ) -> None:
+        """Append an event to the log; see :func:`~.publish.publish`."""
+        from .publish import publish
+
+        publish(self, event, data, using=using, on_commit=on_commit, origin=origin, key=key)
+
+    async def apublish(
+        self, event: str, data: Any = None, *, origin: Origin = None, key: str | None = None
+    ) -> None:
+        """Append an event to the log; see :func:`~.publish.apublish`."""
+        from .publish import apublish
+
+        await apublish(self, event, data, origin=origin, key=key)
+
+    def members(self) -> list[Member]:
+        """Who is present, in all processes; whoever came first stands first.
+
+        Raises:
+            NotSupported: the broker keeps no presence.
+            BrokerUnavailable: the broker cannot be reached.
+        """
+        return group(get_broker().present(self.name))
+
+    async def amembers(self) -> list[Member]:
+        """Like :meth:`members`, from a coroutine."""
+        return await threads.run(self.members)
+
+    def read_history(self) -> list[Event]:
+        """The events that are kept, oldest first.
+
+        Raises:
+            NotSupported: the broker keeps no history.
+            BrokerUnavailable: the broker cannot be reached.
+        """
+        entries = get_broker().read_all(self.name, history=self.history)
+        return [Event.of(self.name, entry) for entry in entries]
+
+    async def aread_history(self) -> list[Event]:
+        """Like :meth:`read_history`, from a coroutine."""
+        return await threads.run(self.read_history)
+
+    def disconnect(self, user: Any) -> None:
+        """End a user's subscriptions to this topic, in all processes.
+
+        It does not keep the user from coming back; change what ``can_subscribe`` looks at first.
+
+        Args:
+            user: a user, or a user's primary key.
+        """
+        from .control import end_subscription
+
+        end_subscription(user, self.name)
+
+    # --- what the hub asks ---
 
     @property
     def has_snapshot(self) -> bool:
