@@ -15,9 +15,11 @@ from django.utils.translation import gettext_lazy as _
 
 from .. import html
 from ..conf import conf
+from ..errors import ConfigurationError, UnknownTopic
 from ..instrumentation import warn_once
 from ..middleware import BEGINNING
 from ..topics import grants
+from ..topics.registry import registry
 
 register = template.Library()
 
@@ -61,14 +63,36 @@ def live_connection(**labels: Any) -> SafeString:
 
 
 @register.simple_tag(takes_context=True)
-def live_presence(context: Context, topic: str) -> SafeString:
+def live_presence(context: Context, topic: str, **params: Any) -> SafeString:
     """Show who is present in a topic.
 
     Args:
-        topic: the topic's name, as in ``"orders/7"``.
+        topic: the topic's name, as in ``"orders/7"``, or its route up to the first parameter.
+        params: the route's parameters, as in ``"orders" store_id=7``.
+
+    Raises:
+        UnknownTopic: there is no such topic.
+        ConfigurationError: the topic declares no presence.
     """
     request = _request(context)
-    return html.presence(topic=topic, grant=_grant(request, topic), since=_since(request))
+    found = registry.resolve(_name(topic, params) if params else topic)
+    if found.presence is None:
+        kind = type(found)
+        raise ConfigurationError(
+            f"live_presence shows nobody in {found.name!r}, because {kind.__module__}."
+            f"{kind.__qualname__} declares no presence; add presence = Presence() to it."
+        )
+    return html.presence(topic=found.name, grant=_grant(request, found.name), since=_since(request))
+
+
+def _name(prefix: str, params: dict[str, Any]) -> str:
+    for known in registry.routes():
+        if known.route.prefix == prefix and set(known.route.parameters) == params.keys():
+            return known.route.reverse(params)
+    raise UnknownTopic(
+        f"No route begins with {prefix!r} and has the parameters {', '.join(params)}; the routes "
+        f"are {', '.join(repr(known.route.text) for known in registry.routes()) or 'none'}."
+    )
 
 
 def _request(context: Context) -> HttpRequest | None:
@@ -115,7 +139,5 @@ def _nonce(context: Context, request: HttpRequest | None) -> str | None:
 def _grant(request: Any, topic: str) -> str | None:
     if request is None:
         return None
-    grant = grants.sign(topic, request)
-    if grant is not None:
-        request.realtime_vary = True
-    return grant
+    request.realtime_vary = True
+    return grants.sign(topic, request)
