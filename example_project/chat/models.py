@@ -38,7 +38,7 @@ class Room(models.Model):
     def say(self, *, author: Any, text: str, key: str = "") -> "Message":
         """Saves a message once per `key` and publishes it to everyone in the room."""
         message, created = self.messages.get_or_create(
-            author=author, key=key or uuid.uuid4().hex, defaults={"text": text}
+            key=key or uuid.uuid4().hex, defaults={"author": author, "text": text}
         )
         if created:
             publish(f"room/{self.slug}", "message", message.as_event(), key=message.key)
@@ -56,9 +56,7 @@ class Message(models.Model):
 
     class Meta:
         ordering = ["pk"]
-        constraints = [
-            models.UniqueConstraint(fields=["room", "author", "key"], name="said_once_per_key")
-        ]
+        constraints = [models.UniqueConstraint(fields=["room", "key"], name="said_once_per_key")]
 
     def __str__(self) -> str:
         return self.text

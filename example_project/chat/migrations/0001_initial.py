@@ -61,9 +61,7 @@ class Migration(migrations.Migration):
             options={
                 "ordering": ["pk"],
                 "constraints": [
-                    models.UniqueConstraint(
-                        fields=("room", "author", "key"), name="said_once_per_key"
-                    )
+                    models.UniqueConstraint(fields=("room", "key"), name="said_once_per_key")
                 ],
             },
         ),
