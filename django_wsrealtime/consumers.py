@@ -15,9 +15,10 @@ from django.utils.translation import get_language_from_request
 from .instrumentation import count, logger
 from .protocol.codec import Kind
 from .protocol.position import Start
-from .topics import access, registry
+from .topics import access
 from .topics.access import Identity
 from .topics.listen import Received, asubscribe
+from .topics.registry import registry
 from .transports.origin import request_of
 
 

@@ -25,7 +25,8 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
@@ -89,7 +90,23 @@ def _append(commands: Sequence[Command]) -> list[Result] | None:
         lost(_topics(commands), why=str(error))
         return None
     count("published", len(commands))
+    for observer in _observers:
+        observer(commands, results)
     return results
+
+
+Observer = Callable[[Sequence[Command], Sequence[Result]], None]
+_observers: list[Observer] = []
+
+
+@contextmanager
+def observed(observer: Observer) -> Iterator[None]:
+    """Within this context show everything that is published to an observer, in any thread."""
+    _observers.append(observer)
+    try:
+        yield
+    finally:
+        _observers.remove(observer)
 
 
 def _topics(commands: Sequence[Command]) -> dict[str, History]:

@@ -30,12 +30,12 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Args:
         op: what to do.
         skip: id of the connection that must not be told.
-        frame: what to send to the others.
+        frame: what to send to the others; ``null`` if the ``op`` says it all.
     """
 
     op: str
     skip: str | None = None
-    frame: msgspec.Raw | None = None
+    frame: msgspec.Raw = msgspec.Raw()
 
 
 _decoder = msgspec.json.Decoder(Signal)
@@ -43,7 +43,7 @@ _decoder = msgspec.json.Decoder(Signal)
 
 def encode(*, op: str, frame: bytes | None = None, skip: str | None = None) -> bytes:
     """Write a signal."""
-    raw = None if frame is None else msgspec.Raw(frame)
+    raw = msgspec.Raw(frame or b"null")
     return msgspec.json.encode(Signal(op=op, skip=skip, frame=raw))
 
 

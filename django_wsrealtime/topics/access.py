@@ -127,7 +127,9 @@ async def authorize(topic: Topic, identity: Identity, *, grant: str | None = Non
         _deny(topic, f"the grant of {identity.member} is not valid")
 
 
-async def authorize_publish(topic: Topic, identity: Identity, event: str, data: Any) -> None:
+async def authorize_publish(
+    topic: Topic, identity: Identity, event: str, data: Any, *, grant: str | None = None
+) -> None:
     """Make sure that a subscriber may publish an event.
 
     Raises:
@@ -135,12 +137,14 @@ async def authorize_publish(topic: Topic, identity: Identity, event: str, data: 
     """
     if topic.publish_by != "subscribers":
         _deny(topic, "only the server publishes here (publish_by)")
-    await authorize(topic, identity)
+    await authorize(topic, identity, grant=grant)
     if not await _ask(topic, identity, topic.can_publish, event, data):
         _deny(topic, f"can_publish() did not allow {identity.member}")
 
 
-async def authorize_whisper(topic: Topic, identity: Identity, event: str, data: Any) -> None:
+async def authorize_whisper(
+    topic: Topic, identity: Identity, event: str, data: Any, *, grant: str | None = None
+) -> None:
     """Make sure that a subscriber may whisper.
 
     Raises:
@@ -148,7 +152,7 @@ async def authorize_whisper(topic: Topic, identity: Identity, event: str, data: 
     """
     if topic.whisper_by != "subscribers":
         _deny(topic, "only the server whispers here (whisper_by)")
-    await authorize(topic, identity)
+    await authorize(topic, identity, grant=grant)
     if not await _ask(topic, identity, topic.can_whisper, event, data):
         _deny(topic, f"can_whisper() did not allow {identity.member}")
 

@@ -31,9 +31,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reconnect: bool = False
 
     @classmethod
-    def read(cls, frame: bytes | msgspec.Raw) -> Order:
+    def read(cls, signal: signals.Signal) -> Order:
         """Read an order from a signal."""
-        return msgspec.json.decode(frame, type=cls)
+        return msgspec.json.decode(signal.frame, type=cls)
 
 
 def disconnect(user: Any, *, reason: str = "", reconnect: bool = False) -> None:
@@ -68,7 +68,7 @@ def _key(user: Any) -> str:
 
 
 def _order(op: str, order: Order) -> None:
-    payload = signals.encode(signals.Signal(op=op, frame=msgspec.Raw(msgspec.json.encode(order))))
+    payload = signals.encode(op=op, frame=msgspec.json.encode(order))
     try:
         get_broker().signal(CONTROL, payload)
     except BrokerUnavailable as error:

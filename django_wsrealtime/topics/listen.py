@@ -13,7 +13,7 @@ import msgspec
 
 from ..hub import Message, get_hub
 from ..protocol.position import Position, Start
-from . import registry
+from .registry import registry
 
 MAX_WAITING = 1_000
 """Events that may wait for the reader; more and it is brought up from the log."""

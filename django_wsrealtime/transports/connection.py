@@ -22,7 +22,7 @@ from ..errors import CloseCode, ErrorCode, ProtocolError
 from ..hub import Message
 from ..instrumentation import count, logger
 from ..protocol import codec, session
-from ..protocol.frames import Call, Frame, Hello, Publish, SetPresence, Whisper
+from ..protocol.frames import Call, Frame, Hello, Id, Publish, SetPresence, User, Whisper
 from ..protocol.session import Session, State
 from ..protocol.window import MARK_EVERY
 from ..topics.access import Identity
@@ -138,11 +138,9 @@ class Connection:
 
     # --- what requests need ---
 
-    def answer(self, id: Any, data: bytes | None = None) -> None:
-        """A request was fulfilled; ``data`` is JSON."""
-        self._carry_out(
-            self._session.answer(id, None if data is None else msgspec.Raw(data))
-        )
+    def answer(self, id: Id, data: msgspec.Raw | None = None) -> None:
+        """A request was fulfilled."""
+        self._carry_out(self._session.answer(id, data))
 
     def fail(self, error: ProtocolError) -> None:
         """A request was not fulfilled."""
@@ -193,7 +191,7 @@ class Connection:
             self.close(CloseCode.TOO_MANY_CONNECTIONS)
             return
         self.identity = identity
-        self._carry_out(self._session.welcome(user=identity.public, now=self._loop.time()))
+        self._carry_out(self._session.welcome(user=_public(identity), now=self._loop.time()))
         self._schedule()
 
     def _join(self, join: session.Join) -> None:
@@ -294,3 +292,9 @@ class Connection:
         if self._tasks:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait(set(self._tasks), timeout=timeout)
+
+
+def _public(identity: Identity) -> User | None:
+    if identity.is_anonymous:
+        return None
+    return User(id=identity.sender.id, name=identity.sender.name)

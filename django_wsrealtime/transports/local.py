@@ -13,8 +13,9 @@ from ..hub import Hub, Message, get_hub
 from ..instrumentation import count, logger
 from ..presence import Attendances
 from ..protocol.limits import TokenBucket
+from ..protocol import signals
 from ..protocol.signals import Signal
-from ..topics import access, registry
+from ..topics import access
 from ..topics.control import CONTROL, DISCONNECT, RECHECK, Order
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ class Local:
         self._per_user: Counter[str] = Counter()
         self._new_topics: dict[str, TokenBucket] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        hub.on("whisper", self._whispered)
-        hub.on("presence", self._presence_changed)
+        hub.on(signals.WHISPER, self._whispered)
+        hub.on(signals.PRESENCE, self._presence_changed)
         hub.on(DISCONNECT, self._disconnect)
         hub.on(RECHECK, self._recheck)
         self._start(hub.follow(CONTROL))
@@ -50,10 +51,10 @@ class Local:
 
     def admit(self, connection: Connection, identity: Identity) -> bool:
         """Count a connection in; ``False`` if its user has too many in this process."""
-        if not identity.user.is_anonymous:
-            if self._per_user[identity.member] >= conf().limits.connections_per_user:
+        if not identity.is_anonymous:
+            if self._per_user[identity.limits_key] >= conf().limits.connections_per_user:
                 return False
-            self._per_user[identity.member] += 1
+            self._per_user[identity.limits_key] += 1
         self._connections.add(connection)
         return True
 
@@ -64,10 +65,10 @@ class Local:
             return
         self._connections.discard(connection)
         identity = connection.identity
-        if identity is not None and not identity.user.is_anonymous:
-            self._per_user[identity.member] -= 1
-            if self._per_user[identity.member] <= 0:
-                del self._per_user[identity.member]
+        if identity is not None and not identity.is_anonymous:
+            self._per_user[identity.limits_key] -= 1
+            if self._per_user[identity.limits_key] <= 0:
+                del self._per_user[identity.limits_key]
         self._start(self.attendances.leave_all(connection.sid))
 
     def spend_new_topic(self, identity: Identity) -> None:
@@ -77,10 +78,10 @@ class Local:
             ProtocolError: too many in too short a time.
         """
         limits, now = conf().limits, self._loop.time()
-        bucket = self._new_topics.pop(identity.member, None) or TokenBucket(
+        bucket = self._new_topics.pop(identity.limits_key, None) or TokenBucket(
             rate=limits.new_topics_per_second, burst=limits.subscriptions, now=now
         )
-        self._new_topics[identity.member] = bucket
+        self._new_topics[identity.limits_key] = bucket
         while len(self._new_topics) > MAX_BUCKETS:
             del self._new_topics[next(iter(self._new_topics))]
         if wait := bucket.take(now=now):
@@ -93,13 +94,13 @@ class Local:
     # --- signals ---
 
     def _whispered(self, topic: str, signal: Signal) -> None:
-        self.hub.broadcast(topic, Message(bytes(signal.frame)), but=signal.sid)
+        self.hub.broadcast(topic, Message(bytes(signal.frame)), but=signal.skip or "")
 
     def _presence_changed(self, topic: str, signal: Signal) -> None:
-        self.attendances.on_signal(topic)
+        self.attendances.on_signal(topic, signal)
 
     def _disconnect(self, topic: str, signal: Signal) -> None:
-        order = Order.read(signal.frame)
+        order = Order.read(signal)
         for connection in self._of(order.user):
             if order.topic:
                 self.hub.revoke(connection, order.topic)
@@ -110,7 +111,7 @@ class Local:
                 connection.close(CloseCode.DISCONNECTED)
 
     def _recheck(self, topic: str, signal: Signal) -> None:
-        order = Order.read(signal.frame)
+        order = Order.read(signal)
         access.forget(order.user)
         for connection in self._of(order.user):
             self._start(self._ask_again(connection))
@@ -128,7 +129,7 @@ class Local:
         assert identity is not None
         for name in self.hub.subscribed(connection):
             try:
-                await access.authorize(registry.resolve(name), identity, grant=None)
+                await access.authorize(access.find(name), identity, grant=None)
             except ProtocolError:
                 count("revoked")
                 self.hub.revoke(connection, name)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from ..errors import ActionError, ErrorCode, ProtocolError, UnknownTopic
+import msgspec
+
+from ..errors import ErrorCode, ProtocolError
 from ..protocol import codec, signals
 from ..protocol.frames import Call, Id, Publish, SetPresence, Whisper
 from ..protocol.position import Since, Start
-from ..topics import access, actions, registry
+from ..topics import access, actions
 from ..topics.base import Topic
 from ..topics.publish import member_publish
 from ..topics.serialize import default
@@ -32,6 +34,8 @@ class Requests:
         self._connection = connection
         self._local = local
         self._joins: set[asyncio.Future[None]] = set()
+        self._grants: dict[str, str] = {}
+        """By which grants topics are followed."""
 
     @property
     def _identity(self) -> Identity:
@@ -65,8 +69,10 @@ class Requests:
         connection, hub = self._connection, self._local.hub
         if start is None:
             self._local.spend_new_topic(self._identity)
-        topic = _resolve(name)
+        topic = access.find(name)
         await access.authorize(topic, self._identity, grant=grant)
+        if grant is not None:
+            self._grants[name] = grant
         not_before = 0
         if topic.history.from_ == "join":
             not_before = await self._first_join(topic)
@@ -93,6 +99,7 @@ class Requests:
     async def leave(self, name: str) -> None:
         """Unsubscribe; a topic that was not joined is no error."""
         self._local.hub.leave(self._connection, name)
+        self._grants.pop(name, None)
         await self._local.attendances.leave(name, self._connection.sid)
 
     async def perform(
@@ -103,37 +110,30 @@ class Requests:
             data = await self._perform(request)
         except ProtocolError as error:
             self._explain(error, id=request.id, topic=request.topic)
-        except ActionError as error:
-            self._connection.fail(
-                ProtocolError(
-                    error.code,  # type: ignore[arg-type]  # an application's own code
-                    error.message,
-                    id=request.id,
-                    topic=request.topic,
-                    retry_after=error.retry_after,
-                )
-            )
         else:
             self._connection.answer(request.id, data)
 
     async def _perform(
         self, request: Call | Publish | SetPresence | codec.BinaryPublish
-    ) -> bytes | None:
-        topic, identity = _resolve(request.topic), self._identity
+    ) -> msgspec.Raw | None:
+        topic, identity = access.find(request.topic), self._identity
+        grant = self._grants.get(request.topic)
         match request:
             case Call():
-                if request.topic not in self._local.hub.subscribed(self._connection):
-                    await access.authorize(topic, identity, grant=None)
-                context = actions.Context.of(identity, key=request.key)
-                result = await actions.perform(topic, request.action, request.data, context)
-                return None if result is None else codec.encode_data(result, default=default)
+                context = actions.Context(identity=identity, key=request.key)
+                await access.authorize(topic, identity, grant=grant)
+                return await actions.perform(topic, request.action, request.data, context)
             case Publish():
-                await access.authorize_publish(topic, identity, request.event, request.data)
+                await access.authorize_publish(
+                    topic, identity, request.event, request.data, grant=grant
+                )
                 await member_publish(
                     topic, identity, request.event, request.data, key=request.key
                 )
             case codec.BinaryPublish():
-                await access.authorize_publish(topic, identity, request.event, request.payload)
+                await access.authorize_publish(
+                    topic, identity, request.event, request.payload, grant=grant
+                )
                 await member_publish(topic, identity, request.event, request.payload)
             case SetPresence():
                 if topic.presence is None:
@@ -146,17 +146,24 @@ class Requests:
     async def whisper(self, whisper: Whisper) -> None:
         """Pass a whisper on to everybody else who reads the topic."""
         try:
-            topic = _resolve(whisper.topic)
-            await access.authorize_whisper(topic, self._identity, whisper.event, whisper.data)
+            topic = access.find(whisper.topic)
+            await access.authorize_whisper(
+                topic,
+                self._identity,
+                whisper.event,
+                whisper.data,
+                grant=self._grants.get(whisper.topic),
+            )
         except ProtocolError as error:
             self._explain(error, topic=whisper.topic)
             return
-        payload = signals.whisper(
+        payload = signals.encode_whisper(
             topic=whisper.topic,
             event=whisper.event,
             data=whisper.data,
             sender=self._identity.sender,
             sid=self._connection.sid,
+            default=default,
         )
         await self._local.hub.listener.signal(whisper.topic, payload)
 
@@ -165,9 +172,3 @@ class Requests:
         error.topic = topic
         self._connection.fail(error)
 
-
-def _resolve(name: str) -> Topic:
-    try:
-        return registry.resolve(name)
-    except UnknownTopic as error:
-        raise ProtocolError(ErrorCode.UNKNOWN_TOPIC, str(error)) from None
