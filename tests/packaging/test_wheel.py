@@ -45,7 +45,8 @@ def run(*command: str | Path, cwd: Path) -> str:
         text=True,
         check=False,
     )
-    assert finished.returncode == 0, finished.stdout
+    if finished.returncode:
+        pytest.fail(f"{' '.join(map(str, command))}\n{finished.stdout}", pytrace=False)
     return finished.stdout
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-OUTCOMES = ("failed", "passed", "skipped", "xfailed", "xpassed", "error", "warnings")
+OUTCOMES = ("failed", "passed", "skipped", "xfailed", "xpassed", "error", "errors", "warnings")
 
 
 def append(path: Path, *, counts: Mapping[str, int], seconds: float) -> None:
@@ -26,6 +26,8 @@ def combine(path: Path) -> str:
     total: Counter[str] = Counter()
     for run in runs:
         total.update(run["counts"])
+    if total["error"] > 1:
+        total["errors"] = total.pop("error")
     parts = [f"{total[outcome]} {outcome}" for outcome in OUTCOMES if total[outcome]]
     seconds = sum(run["seconds"] for run in runs)
     return f"{', '.join(parts) or 'no tests ran'} in {seconds:.2f}s"
