@@ -28,8 +28,8 @@ urlpatterns = [
 def _websocket_urlpatterns() -> list[URLPattern]:
     from .transports.websocket import RealtimeWebSocket
 
-    route = conf().path.removeprefix("/")
-    return [path(route, RealtimeWebSocket.as_asgi(), name="websocket")]
+    application: Any = RealtimeWebSocket.as_asgi()  # no view, which is what path() is typed for
+    return [path(conf().path.removeprefix("/"), application, name="websocket")]
 
 
 def __getattr__(name: str) -> Any:

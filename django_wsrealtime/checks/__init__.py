@@ -24,9 +24,10 @@ def connect() -> None:
         project.check_urls,
         declarations.check_topics,
         deployment.check_versions,
+        deployment.check_broker,
     ):
         register(check, TAG)
-    for check in (deployment.check_processes, deployment.check_broker):
+    for check in (deployment.check_processes, deployment.check_servers):
         register(check, TAG, deploy=True)
 
 

@@ -12,7 +12,8 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.utils.module_loading import import_string
 from django.utils.version import get_version_tuple
 
-from ..brokers import broker_path, get_broker
+from ..brokers import Broker, broker_path, get_broker
+from ..errors import ConfigurationError
 from .configuration import import_failure, known_conf
 
 CORE_LAYER = "channels_redis.core.RedisChannelLayer"
@@ -61,7 +62,7 @@ def _version(package: str) -> tuple[int, ...] | None:
         installed = version(package)
     except PackageNotFoundError:
         return None
-    return get_version_tuple(installed)  # type: ignore[no-any-return]
+    return get_version_tuple(installed)
 
 
 def check_processes(**kwargs: Any) -> list[CheckMessage]:
@@ -85,7 +86,31 @@ def check_processes(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_broker(**kwargs: Any) -> list[CheckMessage]:
-    """The broker's own checks, which may ask its servers."""
-    if known_conf() is None or import_failure(broker_path()) is not None:
+    """The broker can be made of the settings, and has nothing to say against them."""
+    broker, found = _make_broker()
+    return found if broker is None else broker.check()
+
+
+def check_servers(**kwargs: Any) -> list[CheckMessage]:
+    """What the broker finds when it asks its servers."""
+    broker, _ = _make_broker()
+    if broker is None:
         return []
-    return get_broker().check(**kwargs)
+    said_already = broker.check()
+    return [message for message in broker.check(deploy=True) if message not in said_already]
+
+
+def _make_broker() -> tuple[Broker | None, list[CheckMessage]]:
+    """The broker, or why there is none that has not been said by another check."""
+    if known_conf() is None or import_failure(broker_path()) is not None:
+        return None, []
+    try:
+        return get_broker(), []
+    except ConfigurationError as error:
+        return None, [
+            Error(
+                f"The broker {broker_path()!r} cannot be made: {error}",
+                hint="Correct CHANNEL_LAYERS or WSREALTIME.",
+                id="wsrealtime.E071",
+            )
+        ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from channels.routing import ProtocolTypeRouter, URLRouter
@@ -98,7 +99,8 @@ def _serves(application: Any, path: str) -> bool | None:
 
 
 def _route_serves(router: URLRouter, path: str) -> bool | None:
-    for route in router.routes:
+    routes: Sequence[Any] = router.routes
+    for route in routes:
         try:
             match = route.pattern.match(path)
         except Resolver404:

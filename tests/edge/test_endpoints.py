@@ -34,7 +34,7 @@ def topics() -> Iterator[None]:
         @registry.register("ruled/<int:pk>")
         class Ruled(Topic):
             def can_subscribe(self, user: Any) -> bool:
-                return self.pk == 7
+                return bool(self.pk == 7)
 
         @registry.register("board/<int:pk>")
         class Board(Topic):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -108,10 +109,10 @@ def test_it_ends_with_the_password() -> None:
 def test_it_ends_after_its_life(monkeypatch: pytest.MonkeyPatch) -> None:
     request = signed_in()
     grant = sign("secret/7", request)
-    now = signing.time.time()
-    monkeypatch.setattr(signing.time, "time", lambda: now + grants.LIFE - 10)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + grants.LIFE - 10)
     assert grants.verify(grant, "secret/7", as_connection(request))
-    monkeypatch.setattr(signing.time, "time", lambda: now + grants.LIFE + 10)
+    monkeypatch.setattr(time, "time", lambda: now + grants.LIFE + 10)
     assert not grants.verify(grant, "secret/7", as_connection(request))
 
 
@@ -203,8 +204,8 @@ def test_it_can_be_renewed_by_its_user_after_the_session_changed() -> None:
 def test_it_can_be_renewed_for_a_week(monkeypatch: pytest.MonkeyPatch) -> None:
     request = signed_in()
     grant = sign("secret/7", request)
-    now = signing.time.time()
-    monkeypatch.setattr(signing.time, "time", lambda: now + grants.RENEWABLE - 10)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + grants.RENEWABLE - 10)
     assert grants.renewable(grant, request) == "secret/7"
-    monkeypatch.setattr(signing.time, "time", lambda: now + grants.RENEWABLE + 10)
+    monkeypatch.setattr(time, "time", lambda: now + grants.RENEWABLE + 10)
     assert grants.renewable(grant, request) is None
