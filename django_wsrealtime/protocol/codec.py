@@ -181,9 +181,7 @@ SNAPSHOT_CHUNK = 32_768
 """Bytes of JSON in one piece of a snapshot; a single item may be larger."""
 
 
-def snapshot_chunks(
-    snapshot: Mapping[str, Any], *, default: Default | None = None
-) -> list[bytes]:
+def snapshot_chunks(snapshot: Mapping[str, Any], *, default: Default | None = None) -> list[bytes]:
     """Cut a snapshot into JSON objects of at most 32 KiB, at least one.
 
     The first holds every value that is no list, and each list's beginning, so that a reader knows

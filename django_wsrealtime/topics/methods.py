@@ -11,8 +11,9 @@ import contextlib
 import functools
 import inspect
 import re
+import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
@@ -136,8 +137,12 @@ class Action:
         self.is_async = inspect.iscoroutinefunction(method)
         if name.startswith("_"):
             raise self._wrong("has a private name; browsers call public ones only")
-        parameters = list(inspect.signature(method).parameters.values())
-        if len(parameters) < 2 or parameters[1].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
+        parameters = list(_signature(method).parameters.values())
+        first = parameters[:2]
+        if len(first) < 2 or any(
+            parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+            for parameter in first
+        ):
             raise self._wrong("must take (self, ctx, …)")
         self._parameters = {parameter.name: parameter for parameter in parameters[2:]}
         for parameter in self._parameters.values():
@@ -162,8 +167,7 @@ class Action:
             ConfigurationError: an annotation is no type that JSON can be read as.
             NameError: an annotation names something that does not exist (yet).
         """
-        hints = typing.get_type_hints(self.method, include_extras=True)
-        arguments = {name: hints[name] for name in self._parameters}
+        arguments = _types(self.method, list(self._parameters))
         for name, kind in arguments.items():
             try:
                 msgspec.json.schema(kind)
@@ -173,6 +177,17 @@ class Action:
                     f" {str(error).splitlines()[0]}"
                 ) from error
         return arguments
+
+    def check(self) -> None:
+        """Make sure that the arguments can be read, now that all modules are imported.
+
+        Raises:
+            ConfigurationError: an annotation names something that does not exist.
+        """
+        try:
+            self.arguments  # noqa: B018
+        except NameError as error:
+            raise self._wrong(f"has an annotation that cannot be looked up: {error}") from error
 
     def read(self, data: Any) -> dict[str, Any]:
         """The arguments in what a caller sent.
@@ -234,6 +249,26 @@ def collect(topic_class: type) -> dict[str, Action]:
         if isinstance(options, _Options):
             found[name] = Action(owner=owner, name=name, method=method, options=options)
     return found
+
+
+def _signature(method: Callable[..., Any]) -> inspect.Signature:
+    """A signature whose annotations may name what is only imported for type checkers."""
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format
+
+        return inspect.signature(method, annotation_format=Format.FORWARDREF)
+    return inspect.signature(method)
+
+
+def _types(method: Callable[..., Any], names: Sequence[str]) -> dict[str, Any]:
+    """The types of some parameters; the others' may be unknown, that of ``ctx`` often is."""
+    parameters = _signature(method).parameters
+
+    def holder() -> None: ...
+
+    holder.__annotations__ = {name: parameters[name].annotation for name in names}
+    namespace = getattr(inspect.unwrap(method), "__globals__", {})
+    return typing.get_type_hints(holder, globalns=namespace, include_extras=True)
 
 
 def _spell(kind: Any) -> str:

@@ -160,4 +160,4 @@ def autodiscover() -> None:
     autodiscover_modules(MODULE)
     for known in registry.routes():
         for action in known.topic_class.actions.values():
-            action.arguments  # noqa: B018  # looks up forward references
+            action.check()

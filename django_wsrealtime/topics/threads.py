@@ -6,11 +6,10 @@ everybody's. Here as many run at once as ``WSREALTIME["THREADS"]`` says.
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
@@ -32,18 +31,18 @@ RETRY_AFTER = 1_000
 """Milliseconds after which a refused caller may try again."""
 
 
-class _Pool:
-    """Threads, and the number of calls that were given to them and have not ended."""
+class _Pool(ThreadPoolExecutor):
+    """Threads that take a bounded number of calls."""
 
     def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="wsrealtime")
-        self._lock = threading.Lock()
+        super().__init__(threads, thread_name_prefix="wsrealtime")
+        self._threads_wanted = threads
+        self._calls_lock = threading.Lock()
         self._calls = 0
 
-    def submit(self, call: Callable[[], T]) -> Future[T]:
-        with self._lock:
-            full = self._calls >= self._threads + MAX_WAITING
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        with self._calls_lock:
+            full = self._calls >= self._threads_wanted + MAX_WAITING
             if not full:
                 self._calls += 1
         if full:
@@ -53,16 +52,13 @@ class _Pool:
                 "The server is busy; try again later.",
                 retry_after=RETRY_AFTER,
             )
-        future = self._executor.submit(call)
+        future = super().submit(fn, *args, **kwargs)
         future.add_done_callback(self._ended)
         return future
 
     def _ended(self, future: Future[Any]) -> None:
-        with self._lock:
+        with self._calls_lock:
             self._calls -= 1
-
-    def close(self) -> None:
-        self._executor.shutdown(wait=False)
 
 
 _lock = threading.Lock()
@@ -70,8 +66,8 @@ _pool: _Pool | None = None
 _shared = contextvars.ContextVar("django_wsrealtime.threads.shared", default=False)
 
 
-def run(func: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
-    """Call a sync function in the pool; await the result.
+async def run(func: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a sync function in the pool and wait for its result.
 
     Context variables, the active language among them, are those of the caller. Connections that
     are too old or broken are closed before and after the call, as around a request.
@@ -80,17 +76,16 @@ def run(func: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]
         ProtocolError: too many calls are waiting already.
     """
     if _shared.get():
-        return sync_to_async(func, thread_sensitive=True)(*args, **kwargs)
-    context = contextvars.copy_context()
+        return await sync_to_async(func, thread_sensitive=True)(*args, **kwargs)
 
     def call() -> T:
         close_old_connections()
         try:
-            return context.run(func, *args, **kwargs)
+            return func(*args, **kwargs)
         finally:
             close_old_connections()
 
-    return asyncio.wrap_future(_get_pool().submit(call))
+    return await sync_to_async(call, thread_sensitive=False, executor=_get_pool())()
 
 
 @contextmanager
@@ -120,7 +115,7 @@ def close() -> None:
     with _lock:
         pool, _pool = _pool, None
     if pool is not None:
-        pool.close()
+        pool.shutdown(wait=False)
 
 
 def _after_fork() -> None:
