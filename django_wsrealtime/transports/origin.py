@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
-from django.http import HttpRequest
+from django.http import HttpRequest, parse_cookie
 from django.http.request import is_same_domain
 
 from ..conf import conf
@@ -47,6 +47,7 @@ def request_of(scope: Mapping[str, Any]) -> HttpRequest:
     meta["REMOTE_ADDR"] = str((scope.get("client") or ("",))[0] or "")
     meta["wsgi.url_scheme"] = _SCHEMES.get(scope.get("scheme") or "", "")
     request.META.update(meta)
+    request.COOKIES = parse_cookie(meta.get("HTTP_COOKIE", ""))
     request.headers  # noqa: B018  (cached now, from this META)
     return request
 
