@@ -139,7 +139,7 @@ class MemoryBroker(Broker):
         self._rows[command.row] = _Row(
             ticket=command.ticket or 0,
             topics=frozenset(command.topics),
-            expires=self._tick() + command.history.ttl * METADATA_LIFE * 1e6,
+            expires=self._end_of_life(self._tick(), command.history),
         )
         return Result(outcome=Outcome.APPENDED, positions=positions)
 
@@ -154,7 +154,7 @@ class MemoryBroker(Broker):
         now = self._tick()
         log.offset += 1
         log.time = now
-        log.expires = now + history.ttl * METADATA_LIFE * 1e6
+        log.expires = self._end_of_life(now, history)
         entry = Entry(epoch=log.epoch, offset=log.offset, time=now, body=body)
         log.entries.append(entry)
         self._trim(log, history, now)
@@ -179,6 +179,7 @@ class MemoryBroker(Broker):
     def read(self, topic: str, start: Start, *, history: History) -> Page:
         with self._lock:
             log = self._log(topic, history)
+            log.expires = self._end_of_life(self._tick(), history)
             self._trim(log, history, self._tick())
             end = Position(epoch=log.epoch, offset=log.offset)
             first = log.entries[0].offset if log.entries else log.offset + 1
@@ -204,14 +205,17 @@ class MemoryBroker(Broker):
             self._trim(log, history, self._tick())
             return list(log.entries)
 
-    def heads(self, topics: Iterable[str]) -> dict[str, Position]:
-        """The ends of the logs that exist."""
+    def heads(self, topics: Mapping[str, History]) -> dict[str, Position]:
+        """The ends of the logs that exist; they live on as long as somebody asks."""
         with self._lock:
-            return {
-                topic: Position(epoch=log.epoch, offset=log.offset)
-                for topic in topics
-                if (log := self._logs.get(topic)) is not None
-            }
+            now = self._tick()
+            found: dict[str, Position] = {}
+            for topic, history in topics.items():
+                log = self._logs.get(topic)
+                if log is not None and log.expires >= now:
+                    log.expires = self._end_of_life(now, history)
+                    found[topic] = Position(epoch=log.epoch, offset=log.offset)
+            return found
 
     # --- presence and values ---
 
@@ -267,8 +271,11 @@ class MemoryBroker(Broker):
         self._time = max(self._time, self._clock())
         return self._time
 
+    def _end_of_life(self, now: int, history: History) -> float:
+        return now + history.ttl * METADATA_LIFE * 1e6
+
     def _new_log(self, complete_since: int, history: History) -> _Log:
-        expires = self._tick() + history.ttl * METADATA_LIFE * 1e6
+        expires = self._end_of_life(self._tick(), history)
         return _Log(epoch=secrets.token_hex(8), complete_since=complete_since, expires=expires)
 
     def _log(self, topic: str, history: History) -> _Log:
@@ -283,9 +290,7 @@ class MemoryBroker(Broker):
 
     def _trim(self, log: _Log, history: History, now: int) -> None:
         oldest = now - round(history.ttl * 1e6)
-        while log.entries and (
-            len(log.entries) > history.size or log.entries[0].time < oldest
-        ):
+        while log.entries and (len(log.entries) > history.size or log.entries[0].time < oldest):
             log.complete_since = log.entries.popleft().time + 1
 
     def _sweep(self) -> None:
