@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
-
 from django.apps import AppConfig
 
 
@@ -16,13 +13,11 @@ class RealtimeConfig(AppConfig):
     verbose_name = "Realtime"
 
     def ready(self) -> None:
-        # Imported here: they import models, which exist only now.
-        for module, function in (
-            ("topics.grants", "connect"),
-            ("topics.registry", "autodiscover"),
-            ("streams", "connect"),
-            ("checks", "connect"),
-        ):
-            spec = find_spec(f"{self.name}.{module}")
-            if spec is not None and spec.loader is not None and spec.origin is not None:
-                getattr(import_module(f"{self.name}.{module}"), function)()
+        # Imported here: these import models, which exist only now.
+        from . import checks, streams
+        from .topics import autodiscover, grants
+
+        grants.connect()
+        streams.connect()
+        autodiscover()
+        checks.connect()

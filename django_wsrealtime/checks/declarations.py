@@ -12,6 +12,7 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.utils.module_loading import import_string
 
 from ..brokers import broker_path
+from ..streams import check_streams
 from ..topics.base import Topic
 from ..topics.registry import registry
 from ..topics.routes import Route
@@ -32,7 +33,7 @@ def check_topics(**kwargs: Any) -> list[CheckMessage]:
                     id="wsrealtime.E050",
                 )
             )
-    return [*found, *_overlaps(), *_beyond_broker()]
+    return [*found, *_overlaps(), *_beyond_broker(), *check_streams()]
 
 
 def _overlaps() -> Iterable[CheckMessage]:

@@ -13,6 +13,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
 from django.apps import AppConfig, apps
 from django.conf import settings as django_settings
+from django.contrib.auth.models import User
 from django.core.asgi import get_asgi_application as django_application
 from django.core.checks import CheckMessage, Error, Warning, run_checks
 from django.urls import path
@@ -25,9 +26,11 @@ from django_wsrealtime.brokers.memory import MemoryBroker
 from django_wsrealtime.checks import TAG, configuration, declarations, deployment, project
 from django_wsrealtime.checks.declarations import common_name
 from django_wsrealtime.errors import ConfigurationError
+from django_wsrealtime.streams import ModelStream
 from django_wsrealtime.topics import Presence, Topic
 from django_wsrealtime.topics.registry import registry
 from django_wsrealtime.topics.routes import Route
+from tests.testapp.models import Order
 
 HERE = __name__
 
@@ -309,7 +312,7 @@ def test_e051_routes_that_share_a_name(topics: Any) -> None:
         public = True
 
     @topics.register("order/<int:pk>")
-    class Order(Topic):
+    class SingleOrder(Topic):
         public = True
 
     assert ids(declarations.check_topics()) == []
@@ -348,6 +351,24 @@ def test_routes_that_share_a_name_are_found(one: str, other: str, common: bool) 
         if name is not None:
             assert Route(first).match(name) is not None
             assert Route(second).match(name) is not None
+
+
+def test_the_checks_of_streams_are_among_those_of_topics(topics: Any) -> None:
+    @topics.register("orders")
+    class Orders(ModelStream):
+        model = Order
+        fields = ("number",)
+        public = True
+
+    assert ids(declarations.check_topics()) == []
+
+    @topics.register("users")
+    class Users(ModelStream):
+        model = User
+        fields = ("username", "password")
+        public = True
+
+    assert ids(declarations.check_topics()) == ["E104"]
 
 
 class PoorBroker(MemoryBroker):
