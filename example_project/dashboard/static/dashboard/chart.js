@@ -19,10 +19,10 @@ export function measure(ticks) {
 
 /** The newest ticks of a collection, oldest first. @returns {Tick[]} */
 export function newest(collection) {
-  return [...collection.values()]
-    .map((row) => ({ price: Number(row.price), time: row.time, pk: row.id }))
-    .sort((one, other) => one.pk - other.pk)
-    .slice(-POINTS);
+  return [...collection]
+    .sort(([one], [other]) => one - other)
+    .slice(-POINTS)
+    .map(([, { price, time }]) => ({ price: Number(price), time }));
 }
 
 /** @param {Tick[]} ticks */

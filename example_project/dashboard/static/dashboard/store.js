@@ -40,7 +40,7 @@ function followOrders() {
 function followPrices() {
   const figure = document.querySelector("[data-chart]");
   const chart = new Chart(figure);
-  const lines = [...document.querySelectorAll("[data-ticks-topic]")];
+  const lines = [...document.querySelectorAll("a[data-ticks-topic]")];
   const prices = new Map(lines.map((line) => [line, rt.collection(line.dataset.ticksTopic)]));
   let chosen = lines.find((line) => line.getAttribute("aria-current") === "true");
 
