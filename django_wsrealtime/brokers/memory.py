@@ -13,9 +13,10 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..instrumentation import warn_once
 from ..protocol.position import Position, Since, Start
 from .base import (
     METADATA_LIFE,
@@ -72,6 +73,7 @@ class MemoryBroker(Broker):
     """
 
     capabilities = Capabilities(history=True, cluster=False, presence=True, idempotency=True)
+    blocking = False
 
     def __init__(self, *, clock: Callable[[], int] = _microseconds) -> None:
         self._clock = clock
@@ -85,15 +87,21 @@ class MemoryBroker(Broker):
         self._values: dict[str, tuple[int, str]] = {}
         self._listeners: set[_MemoryListener] = set()
         self._commands = 0
+        self._serves_browsers = False
 
-    @property
-    def has_listeners(self) -> bool:
-        """Whether any event loop of this process follows topics of this broker."""
-        return bool(self._listeners)
+    def serves_browsers(self) -> None:
+        self._serves_browsers = True
 
     # --- publishers ---
 
     def append(self, commands: Sequence[Command]) -> list[Result]:
+        if not self._serves_browsers and not self._listeners:
+            warn_once(
+                "memory",
+                "This process publishes into its own memory, and no browser is connected to it:"
+                " nobody will see it. Processes share topics over Redis; set CHANNEL_LAYERS to"
+                " channels_redis.",
+            )
         with self._lock:
             self._commands += len(commands)
             if self._commands >= SWEEP_EVERY:

@@ -22,7 +22,7 @@ from ..errors import ErrorCode, ProtocolError, describe
 from .frames import ClientFrame, Frame
 from .limits import Limits
 
-_decoder = msgspec.json.Decoder(ClientFrame)
+_decoder: msgspec.json.Decoder[ClientFrame] = msgspec.json.Decoder(ClientFrame)
 _encoder = msgspec.json.Encoder(decimal_format="string", uuid_format="canonical")
 _TYPES = tuple(
     sorted(str(kind.__struct_config__.tag) for kind in getattr(ClientFrame, "__args__", ()))

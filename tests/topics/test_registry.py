@@ -47,7 +47,7 @@ def test_an_unknown_name_is_answered_with_what_is_near(
 ) -> None:
     with pytest.raises(UnknownTopic, match="did you mean 'orders/<int:store_id>'"):
         topics.resolve("order/7")
-    with pytest.raises(UnknownTopic, match="the routes are .*'orders/<int:store_id>'"):
+    with pytest.raises(UnknownTopic, match=r"the routes are .*'orders/<int:store_id>'"):
         topics.resolve("something/else")
 
 
@@ -131,5 +131,5 @@ def test_a_type_that_does_not_exist_is_found_by_autodiscovery(topics: Registry) 
         @action
         def go(self, ctx: object, to: "Nowhere") -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
-    with pytest.raises(ConfigurationError, match="go.*Nowhere"):
+    with pytest.raises(ConfigurationError, match=r"go.*Nowhere"):
         autodiscover()
