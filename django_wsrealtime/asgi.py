@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import django
 from django.core.asgi import get_asgi_application as get_django_application
@@ -38,17 +38,17 @@ def get_asgi_application(
     from .brokers import get_broker
     from .urls import websocket_urlpatterns as topics
 
-    if isinstance(websocket_urlpatterns, str):
-        websocket_urlpatterns = import_string(websocket_urlpatterns)
-    own = URLRouter(list(websocket_urlpatterns or ()))
-    get_broker().serving = True
-    return ProtocolTypeRouter(
-        {
-            "http": http,
-            "websocket": _WebSockets(URLRouter(topics), AuthMiddlewareStack(own)),
-            "lifespan": _lifespan,
-        }
+    patterns: Any = websocket_urlpatterns or []
+    if isinstance(patterns, str):
+        patterns = import_string(patterns)
+    own: Any = AuthMiddlewareStack(URLRouter(list(patterns)))
+    routes: Any = topics
+    websocket: Any = _WebSockets(URLRouter(routes), own)
+    get_broker().serves_browsers()
+    application: Any = ProtocolTypeRouter(
+        {"http": http, "websocket": websocket, "lifespan": _lifespan}
     )
+    return cast(Application, application)
 
 
 class _WebSockets:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Mapping
 from typing import Any
 
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
@@ -22,7 +21,7 @@ from .topics.registry import registry
 from .transports.origin import request_of
 
 
-class TopicConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]  # channels has no types
+class TopicConsumer(AsyncJsonWebsocketConsumer):
     """A Channels consumer that receives the events of topics as method calls.
 
     For protocols of your own: what it sends is up to you. Groups, ``group_send`` and everything
@@ -99,7 +98,7 @@ class TopicConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]  # channe
     async def on_event(self, received: Received) -> None:
         """The server published an event for which there is no method of its own."""
 
-    async def websocket_disconnect(self, message: Mapping[str, Any]) -> None:
+    async def websocket_disconnect(self, message: Any) -> None:
         """End every subscription, then what Channels does."""
         for topic in list(self._listening):
             await self.unsubscribe(topic)
@@ -107,7 +106,7 @@ class TopicConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]  # channe
 
     async def _listen(self, topic: str, since: Start, ready: asyncio.Future[None]) -> None:
         events = asubscribe(topic, since=since, joined=lambda: ready.set_result(None))
-        async with contextlib.aclosing(events):  # type: ignore[type-var]
+        async with contextlib.aclosing(events):
             async for received in events:
                 await self._dispatch(received)
 

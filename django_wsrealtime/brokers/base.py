@@ -299,6 +299,9 @@ class Broker(ABC):
     def listen(self, handler: Handler) -> Listener:
         """Begin to listen in the running event loop."""
 
+    def serves_browsers(self) -> None:
+        """This process serves an ASGI application: browsers may connect to it at any time."""
+
     def close(self) -> None:
         """Give back every connection."""
 

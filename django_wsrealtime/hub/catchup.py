@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from ..brokers.base import Entry
 from ..errors import ErrorCode, ProtocolError
-from ..instrumentation import count, logger
+from ..instrumentation import count
 from ..protocol import codec
 from ..protocol.frames import Id, Reset, Snapshot, Subscribed
 from ..protocol.position import Position, Since, Start

@@ -116,10 +116,10 @@ class Feed:
 
     __slots__ = (
         "_recent_bytes",
+        "behind",
         "check_again",
         "checking",
         "early",
-        "behind",
         "epoch",
         "flight",
         "head",

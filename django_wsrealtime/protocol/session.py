@@ -9,8 +9,9 @@ It decides, and does nothing: no socket, no clock, no randomness of its own. A d
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import ParamSpec
 
 from ..errors import CloseCode, ErrorCode, ProtocolError
 from . import VERSION, codec
@@ -40,6 +41,8 @@ from .frames import (
 from .limits import Limits, TokenBucket
 from .position import Position, Since, Start
 from .window import Window
+
+P = ParamSpec("P")
 
 PING_JITTER = 0.1
 """Heartbeats come at their interval ± this share, so that a crowd does not beat in step."""
@@ -164,35 +167,38 @@ class Session:
         self._presence = _bucket(limits.presence_per_second, now)
         self._whispers = _bucket(limits.whispers_per_second, now)
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more can be said or heard."""
+        return self.state is State.CLOSED
+
     # --- from the client ---
 
     def receive(self, message: str | bytes, *, now: float) -> list[Effect]:
         """Take a message; text comes as ``str``, binary as ``bytes``."""
-        if self.state is State.CLOSED:
+        if self.closed:
             return []
         self._heard = now
-        effects: list[Effect] = []
         if isinstance(message, bytes):
-            self._guard(lambda: self._binary(message, now), effects)
-            return effects
-        lines: list[bytes] = []
-
-        def cut() -> list[Effect]:
-            lines.extend(codec.split(message, limits=self._limits))
-            return []
-
-        self._guard(cut, effects)
+            return self._guard(self._binary, message, now)
+        try:
+            lines = codec.split(message, limits=self._limits)
+        except ProtocolError as error:
+            return self.fail(error)
+        effects: list[Effect] = []
         for line in lines:
-            if self.state is State.CLOSED:
-                break
-            self._guard(lambda line=line: self._line(line, now), effects)  # type: ignore[misc]
+            if not self.closed:
+                effects += self._guard(self._line, line, now)
         return effects
 
-    def _guard(self, step: Callable[[], list[Effect]], effects: list[Effect]) -> None:
+    def _guard(
+        self, step: Callable[P, Sequence[Effect]], *args: P.args, **kwargs: P.kwargs
+    ) -> list[Effect]:
+        """One step; whatever is wrong with its input becomes one error frame."""
         try:
-            effects.extend(step())
+            return list(step(*args, **kwargs))
         except ProtocolError as error:
-            effects.extend(self.fail(error))
+            return self.fail(error)
 
     def _line(self, line: bytes, now: float) -> list[Effect]:
         return self._frame(codec.decode(line, limits=self._limits), now)
@@ -226,7 +232,7 @@ class Session:
         self._spend(self._requests, now, id=id, topic=frame.topic)
         match frame:
             case Subscribe():
-                return [self._join(frame.id, frame.topic, frame.grant, frame.position)]
+                return self._join(frame.id, frame.topic, frame.grant, frame.position)
             case Unsubscribe():
                 self.topics.discard(frame.topic)
                 return [Leave(frame.id, frame.topic)]
@@ -260,7 +266,7 @@ class Session:
 
     def _join(
         self, id: Id | None, topic: str, grant: str | None, position: WirePosition | None
-    ) -> Join:
+    ) -> list[Effect]:
         if topic not in self.topics and len(self.topics) >= self._limits.subscriptions:
             raise ProtocolError(
                 ErrorCode.LIMIT_EXCEEDED,
@@ -271,7 +277,7 @@ class Session:
             )
         start = _start(position, id=id, topic=topic)
         self.topics.add(topic)
-        return Join(id, topic, grant, start)
+        return [Join(id, topic, grant, start)]
 
     def _expect_open(self, what: str, *, id: Id | None = None) -> None:
         if self.state is not State.OPEN:
@@ -304,7 +310,7 @@ class Session:
 
     def welcome(self, *, user: User | None, now: float) -> list[Effect]:
         """The client is known now: greet it and join what its ``hello`` asked for."""
-        if self.state is State.CLOSED:
+        if self.closed:
             return []
         if self.state is not State.AUTHENTICATING or self._wanted is None:
             raise RuntimeError(f"welcome() while {self.state.value}; expected authenticating.")
@@ -319,22 +325,17 @@ class Session:
         )
         effects: list[Effect] = [Send(greeting)]
         for wanted in self._wanted.subscriptions:
-            self._guard(
-                lambda wanted=wanted: [  # type: ignore[misc]
-                    self._join(None, wanted.topic, wanted.grant, wanted.position)
-                ],
-                effects,
-            )
+            effects += self._guard(self._join, None, wanted.topic, wanted.grant, wanted.position)
         self._wanted = None
         return effects
 
     def answer(self, id: Id, data: object = None) -> list[Effect]:
         """A request was fulfilled."""
-        return [] if self.state is State.CLOSED else [Send(Ok(id=id, data=data))]
+        return [] if self.closed else [Send(Ok(id=id, data=data))]
 
     def fail(self, error: ProtocolError) -> list[Effect]:
         """Something cannot be done: tell the client, and close if it is fatal."""
-        if self.state is State.CLOSED:
+        if self.closed:
             return []
         frame = Error(
             code=error.code.value if isinstance(error.code, ErrorCode) else str(error.code),
@@ -359,7 +360,7 @@ class Session:
             code: why.
             after: milliseconds within which the client picks the moment to dial again.
         """
-        if self.state is State.CLOSED:
+        if self.closed:
             return []
         self.state = State.CLOSED
         bye = Bye(code=int(code), reason=code.reason, reconnect=code.reconnect, after=after)
@@ -379,7 +380,7 @@ class Session:
 
     def tick(self, *, now: float) -> list[Effect]:
         """Do what is due."""
-        if self.state is State.CLOSED:
+        if self.closed:
             return []
         if self.state is not State.OPEN:
             if now >= self._opened + self._limits.hello_seconds:

@@ -58,14 +58,16 @@ class RealtimeTestMixin:
 
     def setUp(self) -> None:
         super().setUp()  # type: ignore[misc]
-        self._broker_before = set_broker(MemoryBroker())
+        broker = MemoryBroker()
+        broker.serves_browsers()
+        self._broker_before = set_broker(broker)
         self.addCleanup(self._restore_broker)  # type: ignore[attr-defined]
 
     def _restore_broker(self) -> None:
         set_broker(self._broker_before)
 
     @contextmanager
-    def assertPublished(  # noqa: N802  as in unittest
+    def assertPublished(
         self, topic: str, *, event: str | None = None, count: int | None = None
     ) -> Iterator[list[Published]]:
         """Fail unless the block publishes to a topic.
@@ -81,9 +83,7 @@ class RealtimeTestMixin:
         matching: list[Published] = []
         with self._recorded() as recorded:
             yield matching
-        matching += [
-            one for one in recorded if one.topic == topic and event in (None, one.event)
-        ]
+        matching += [one for one in recorded if one.topic == topic and event in (None, one.event)]
         if (count is None and matching) or len(matching) == count:
             return
         expected = "at least one" if count is None else str(count)
@@ -95,7 +95,7 @@ class RealtimeTestMixin:
         )
 
     @contextmanager
-    def assertNothingPublished(self) -> Iterator[None]:  # noqa: N802  as in unittest
+    def assertNothingPublished(self) -> Iterator[None]:
         """Fail if the block publishes anything."""
         with self._recorded() as recorded:
             yield

@@ -13,8 +13,8 @@
         def make_broker(self):
             return MyBroker(self.store.url)
 
-It needs pytest and nothing else: listeners live in an event loop of the suite's own thread. What the
-backend's :class:`~django_wsrealtime.brokers.base.Capabilities` say it cannot do is skipped. Every
+It needs pytest and nothing else: listeners live in an event loop of the suite's own thread. What
+the backend's :class:`~django_wsrealtime.brokers.base.Capabilities` say it cannot do is skipped. Every
 test uses names of its own, so the backend's store need not be emptied between tests.
 """
 
@@ -98,7 +98,7 @@ class Ears:
     async def _tasks(self) -> set[asyncio.Task[Any]]:
         for _ in range(3):
             await asyncio.sleep(0)
-        return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+        return asyncio.all_tasks() - {asyncio.current_task()}
 
     # --- the handler ---
 

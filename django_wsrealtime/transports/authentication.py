@@ -28,9 +28,7 @@ from ..topics.access import Identity
 from .origin import request_of
 
 
-async def identify(
-    scope: Mapping[str, Any], *, sid: str, tab: str, token: str | None
-) -> Identity:
+async def identify(scope: Mapping[str, Any], *, sid: str, tab: str, token: str | None) -> Identity:
     """Who is there.
 
     Args:

@@ -23,7 +23,7 @@ from ..hub import Message
 from ..instrumentation import count, logger
 from ..protocol import codec, session
 from ..protocol.frames import Call, Frame, Hello, Id, Publish, SetPresence, User, Whisper
-from ..protocol.session import Session, State
+from ..protocol.session import Session
 from ..protocol.window import MARK_EVERY
 from ..topics.access import Identity
 from .local import Local, get_local
@@ -91,7 +91,7 @@ class Connection:
     @property
     def closed(self) -> bool:
         """Whether nothing more can be said."""
-        return self._session.state is State.CLOSED
+        return self._session.closed
 
     def write(self, message: Message) -> bool:
         """Put a message out without waiting; ``False`` if the reader lags now."""
@@ -208,9 +208,7 @@ class Connection:
         self._enqueue(topic, job, id=id)
 
     def _perform(self, request: Call | Publish | SetPresence | codec.BinaryPublish) -> None:
-        self._enqueue(
-            request.topic, lambda: self._requests.perform(request), id=request.id
-        )
+        self._enqueue(request.topic, lambda: self._requests.perform(request), id=request.id)
 
     def _pass_on(self, whisper: Whisper) -> None:
         self._enqueue(f"whisper:{whisper.topic}", lambda: self._requests.whisper(whisper))

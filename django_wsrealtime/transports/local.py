@@ -12,8 +12,8 @@ from ..errors import CloseCode, ErrorCode, ProtocolError
 from ..hub import Hub, Message, get_hub
 from ..instrumentation import count, logger
 from ..presence import Attendances
-from ..protocol.limits import TokenBucket
 from ..protocol import signals
+from ..protocol.limits import TokenBucket
 from ..protocol.signals import Signal
 from ..topics import access
 from ..topics.control import CONTROL, DISCONNECT, RECHECK, Order

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, parse_cookie
-from django.http.request import is_same_domain
+from django.utils.http import is_same_domain
 
 from ..conf import conf
 from ..errors import describe
@@ -106,6 +106,10 @@ def _trusted(origin: str, trusted: Iterable[str]) -> bool:
         if pattern in ("*", origin):
             return True
         scheme, _, host = pattern.partition("://")
-        if "*" in host and scheme == parts.scheme and is_same_domain(parts.netloc, host.lstrip("*")):
+        if (
+            "*" in host
+            and scheme == parts.scheme
+            and is_same_domain(parts.netloc, host.lstrip("*"))
+        ):
             return True
     return False

@@ -91,9 +91,7 @@ class Requests:
         """Since when this member may read the topic, in microseconds of broker time."""
         now: Since = self._local.hub.broker.now()
         name = f"joined:{topic.name}:{self._identity.member}"
-        claimed = await self._local.hub.listener.claim(
-            name, str(now.time), ttl=topic.history.ttl
-        )
+        claimed = await self._local.hub.listener.claim(name, str(now.time), ttl=topic.history.ttl)
         return int(claimed)
 
     async def leave(self, name: str) -> None:
@@ -102,9 +100,7 @@ class Requests:
         self._grants.pop(name, None)
         await self._local.attendances.leave(name, self._connection.sid)
 
-    async def perform(
-        self, request: Call | Publish | SetPresence | codec.BinaryPublish
-    ) -> None:
+    async def perform(self, request: Call | Publish | SetPresence | codec.BinaryPublish) -> None:
         """Do what is asked and answer it once."""
         try:
             data = await self._perform(request)
@@ -127,9 +123,7 @@ class Requests:
                 await access.authorize_publish(
                     topic, identity, request.event, request.data, grant=grant
                 )
-                await member_publish(
-                    topic, identity, request.event, request.data, key=request.key
-                )
+                await member_publish(topic, identity, request.event, request.data, key=request.key)
             case codec.BinaryPublish():
                 await access.authorize_publish(
                     topic, identity, request.event, request.payload, grant=grant
@@ -171,4 +165,3 @@ class Requests:
         error.id = id
         error.topic = topic
         self._connection.fail(error)
-

@@ -114,7 +114,5 @@ async def _refuse(scope: Mapping[str, Any], send: AsgiSend, *, status: int) -> N
         return
     body = b"refused\n"
     headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
-    await send(
-        {"type": "websocket.http.response.start", "status": status, "headers": headers}
-    )
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})

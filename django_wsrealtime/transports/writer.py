@@ -11,6 +11,7 @@ import asyncio
 import types
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from functools import partial
 from typing import Any
 
 Event = dict[str, Any]
@@ -87,17 +88,16 @@ class Writer:
 
 
 @types.coroutine
-def _resume(
-    started: Coroutine[Any, Any, None], suspended_on: Any
-) -> Generator[Any, Any, None]:
+def _resume(started: Coroutine[Any, Any, None], suspended_on: Any) -> Generator[Any, Any, None]:
     """Go on with a coroutine that was started by hand and waits for ``suspended_on``."""
     while True:
+        step: Callable[[], Any]
         try:
             value = yield suspended_on
         except BaseException as error:  # noqa: BLE001  whatever is thrown in belongs to it
-            step: Callable[[], Any] = lambda error=error: started.throw(error)  # noqa: E731
+            step = partial(started.throw, error)
         else:
-            step = lambda value=value: started.send(value)  # noqa: E731
+            step = partial(started.send, value)
         try:
             suspended_on = step()
         except StopIteration:

@@ -150,14 +150,9 @@ def body(number: int, *, key: str | None = None, kind: str = "app", size: int = 
     return codec.event_body(kind=kind, event="e", data=data, key=key)
 
 
-def publish(
-    broker: MemoryBroker, *numbers: int, topic: str = "orders/7", **options: Any
-) -> None:
+def publish(broker: MemoryBroker, *numbers: int, topic: str = "orders/7", **options: Any) -> None:
     broker.append(
-        [
-            Publish(topic=topic, body=body(number, **options), history=HISTORY)
-            for number in numbers
-        ]
+        [Publish(topic=topic, body=body(number, **options), history=HISTORY) for number in numbers]
     )
 
 
@@ -182,9 +177,7 @@ async def test_events_come_once_in_order_and_encoded_once(hub: Hub, broker: Memo
     assert hub.listener.reads == ["orders/7"]  # type: ignore[attr-defined]
 
 
-async def test_a_reader_that_comes_back_gets_what_it_missed(
-    hub: Hub, broker: MemoryBroker
-) -> None:
+async def test_a_reader_that_comes_back_gets_what_it_missed(hub: Hub, broker: MemoryBroker) -> None:
     source, reader = Source(), Reader()
     await hub.join(reader, source, None)
     publish(broker, 1, 2)
@@ -213,9 +206,7 @@ async def test_a_page_that_was_rendered_a_moment_ago_misses_nothing(
     assert reader.frames[0]["recovered"] is True
 
 
-async def test_an_idle_topic_answers_since_without_a_reset(
-    hub: Hub, broker: MemoryBroker
-) -> None:
+async def test_an_idle_topic_answers_since_without_a_reset(hub: Hub, broker: MemoryBroker) -> None:
     reader = Reader()
     await hub.join(reader, Source("never/used"), broker.now())
     assert reader.frames == [
@@ -241,7 +232,7 @@ async def test_what_cannot_be_replayed_is_announced(hub: Hub, broker: MemoryBrok
 
 
 def _beyond(broker: MemoryBroker) -> Position:
-    head = broker.heads(["orders/7"])["orders/7"]
+    head = broker.heads({"orders/7": HISTORY})["orders/7"]
     return Position(epoch=head.epoch, offset=head.offset + 5)
 
 
@@ -466,7 +457,7 @@ async def test_nobody_reads_what_was_published_before_they_may(
     await hub.join(reader, Source(), since, not_before=joined)
     assert numbers(reader) == [2]
     hub.disconnect(reader)
-    head = broker.heads(["orders/7"])["orders/7"]
+    head = broker.heads({"orders/7": HISTORY})["orders/7"]
     other = Reader()
     await hub.join(other, Source(), Position(epoch=head.epoch, offset=0), not_before=joined)
     assert other.frames[0]["recovered"] is False
@@ -512,8 +503,10 @@ async def test_a_burst_that_overflows_the_bell_is_read_from_the_log_or_announced
     for start in range(0, 20_000, 1_000):
         publish(broker, *range(start, start + 1_000))
     await reader.until(
-        lambda: reader.frames[-1]["type"] == "reset"
-        or reader.frames[-1].get("data", {}).get("n") == 19_999
+        lambda: (
+            reader.frames[-1]["type"] == "reset"
+            or reader.frames[-1].get("data", {}).get("n") == 19_999
+        )
     )
     reader.applied()
 

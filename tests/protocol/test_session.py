@@ -79,7 +79,13 @@ def test_hello_is_answered_by_welcome_and_joins() -> None:
 @pytest.mark.parametrize("kind", ["subscribe", "call", "publish", "unsubscribe", "presence"])
 def test_frames_before_hello_are_told_so(kind: str) -> None:
     frame = {
-        "type": kind, "id": 4, "topic": "a", "action": "x", "event": "x", "state": {}, "data": {}
+        "type": kind,
+        "id": 4,
+        "topic": "a",
+        "action": "x",
+        "event": "x",
+        "state": {},
+        "data": {},
     }
     error = only_error(send(make(), frame))
     assert (error.code, error.id) == (ErrorCode.UNEXPECTED.value, 4)
@@ -203,8 +209,16 @@ def test_one_bad_frame_does_not_disturb_the_others_in_its_message() -> None:
 
 
 @pytest.mark.parametrize(
-    "position", [{}, {"epoch": "e"}, {"offset": 1}, {"since": "x"}, {"since": -1},
-                 {"since": "1", "epoch": "e", "offset": 1}, {"since": 2**80}],
+    "position",
+    [
+        {},
+        {"epoch": "e"},
+        {"offset": 1},
+        {"since": "x"},
+        {"since": -1},
+        {"since": "1", "epoch": "e", "offset": 1},
+        {"since": 2**80},
+    ],
 )
 def test_a_position_is_whole_or_an_error(position: dict[str, Any]) -> None:
     error = only_error(
