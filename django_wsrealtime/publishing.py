@@ -5,9 +5,9 @@ and remembered, and when the bus returns the topics concerned begin a new epoch,
 who follows them knows (``reset``, reason ``lost``).
 
 Inside a transaction nothing is published before its commit. Django keeps ``on_commit`` hooks with
-the savepoints they were registered in and drops those of a savepoint that is rolled back, but it has
-no "after the last hook". So what is to be published is collected in one :class:`Bucket` per set of
-open savepoints; the buckets that survive until the commit run one after the other and share one
+the savepoints they were registered in and drops those of a savepoint that is rolled back, but it
+has no "after the last hook". So what is to be published is collected in one :class:`Bucket` per set
+of open savepoints; the buckets that survive until the commit run one after the other and share one
 :class:`Transaction`, whose ``done`` set keeps a row from being published twice::
 
     with atomic():                      # bucket ()        row 1

@@ -1,7 +1,7 @@
 """Where a reader stands in a topic's log, and what follows from what it is shown next.
 
-A log is named by its *epoch*; within one epoch offsets rise by one. So a reader at offset 4 that is
-shown offset 5 advances, one that is shown 4 has it already, and one that is shown 7 has missed two::
+A log is named by its *epoch*; within one epoch offsets rise by one. So a reader at offset 4 that
+is shown offset 5 advances, one that is shown 4 has it already, one that is shown 7 missed two::
 
     >>> at = Position(epoch="a", offset=4)
     >>> at.compare(epoch="a", offset=5)

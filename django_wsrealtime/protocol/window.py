@@ -1,8 +1,9 @@
 """How far a reader is behind, told by marks that it acknowledges.
 
-Some ASGI servers never say that a socket is full. So after every 64 KiB the server sends a ``mark``
-with an unguessable ``n``; the client answers ``ack`` with the same ``n``, in order. Bytes sent after
-the last acknowledged mark are *on their way*; more than the window of them and the reader lags.
+Some ASGI servers never say that a socket is full. So after every 64 KiB the server sends a
+``mark`` with an unguessable ``n``; the client answers ``ack`` with the same ``n``, in order. Bytes
+sent after the last acknowledged mark are *on their way*; more than a window of them and the reader
+lags.
 """
 
 from __future__ import annotations
