@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -194,7 +194,7 @@ def websockets(*patterns: Any) -> Any:
 
 
 THEIRS: Any = path("chat/", somebodys_consumer)  # type: ignore[arg-type]
-APPLICATIONS = {
+APPLICATIONS: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "django alone": (lambda: django_application(), ["E022"]),
     "no websocket": (lambda: ProtocolTypeRouter({"http": django_application()}), ["E022"]),
     "others alone": (lambda: ProtocolTypeRouter({"websocket": websockets(THEIRS)}), ["E022"]),
