@@ -299,10 +299,10 @@ class Broker(ABC):
     def listen(self, handler: Handler) -> Listener:
         """Begin to listen in the running event loop."""
 
-    def serves_browsers(self) -> None:
+    def serves_browsers(self) -> None:  # noqa: B027  a backend may have nothing to note
         """This process serves an ASGI application: browsers may connect to it at any time."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  a backend may have nothing to give back
         """Give back every connection."""
 
     def check(self, **kwargs: Any) -> list[CheckMessage]:

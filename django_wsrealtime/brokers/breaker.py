@@ -1,9 +1,9 @@
 """Remembers that a store is away, so that nobody else waits for it.
 
-The first caller that finds a store away pays for it (at most a second); the breaker is then open and
-everybody after fails at once, until a thread of its own has reached the store again. That thread
-lives only while somebody cares: it ends when the store is back, when the breaker is closed for good,
-or when nobody has asked for a while and nobody waits to be called back.
+The first caller that finds a store away pays for it (at most a second); the breaker is then open
+and everybody after fails at once, until a thread of its own has reached the store again. That
+thread lives only while somebody cares: it ends when the store is back, when the breaker is closed
+for good, or when nobody has asked for a while and nobody waits to be called back.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
 """Seconds between two probes; they double from the first to the longest."""
 CALM = 10.0
-"""A store that fails again within this many seconds of its return is probed no faster than before."""
+"""Seconds; a store that fails again so soon after its return is probed no faster than before."""
 FORGOTTEN = 60.0
 """Seconds after which the probing ends if nobody asks."""
 MAX_CALLBACKS = 1_000
@@ -110,10 +110,10 @@ class Breaker:
 
     def _run(self) -> None:
         ended = self._ended
-        while not ended.wait(self._pause * random.uniform(0.5, 1.0)):  # noqa: S311
+        while not ended.wait(self._pause * random.uniform(0.5, 1.0)):
             try:
                 self._probe()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 # Whatever a probe raises, the store is not usable; the text is what the next
                 # caller reads.
                 with self._lock:
@@ -143,6 +143,6 @@ class Breaker:
         for callback in callbacks:
             try:
                 callback()
-            except Exception:
+            except Exception:  # noqa: BLE001  it is logged, and the others have their turn
                 count("bus.callbacks_failed")
                 logger.exception("A callback on the return of %s failed.", self.name)

@@ -77,7 +77,7 @@ class Appender:
             if home is not None:
                 waiting[home].append(number)
                 continue
-            assert isinstance(command, RowChange)  # noqa: S101  # nothing else has several topics
+            assert isinstance(command, RowChange)  # nothing else has several topics
             flush()
             results[number] = self._change_row_across_servers(command, deadline)
         flush()
@@ -111,7 +111,7 @@ class Appender:
                     continue
                 # The row is remembered in topics whose removal was not sealed. Nothing after it
                 # ran: go on from here.
-                assert isinstance(command, RowChange)  # noqa: S101  # nothing else is answered so
+                assert isinstance(command, RowChange)  # nothing else is answered so
                 needed = [topic.decode() for topic in answer[1:]]
                 if any(self._layout.index(topic) != index for topic in needed):
                     results.append(self._change_row_across_servers(command, deadline))

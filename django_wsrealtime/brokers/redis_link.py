@@ -241,7 +241,7 @@ class _Call:
         link, problem = None, None
         try:
             link = self._links.connect()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # Whatever went wrong is raised again in the thread that waits.
             problem = error
             logger.debug("Connecting to %s failed: %s", self._links.host.name, error)

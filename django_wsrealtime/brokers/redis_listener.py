@@ -12,7 +12,7 @@ from ..instrumentation import logger
 from ..protocol.position import Position, Start
 from . import redis_scripts, redis_seal
 from .base import Attendance, Handler, History, Listener, Page
-from .redis_async import AsyncLinks
+from .redis_async import AsyncLinks, end
 from .redis_pubsub import Bell
 
 if TYPE_CHECKING:
@@ -101,10 +101,8 @@ class RedisListener(Listener):
         return redis_scripts.claimed(self._seal, name, answer, value)
 
     async def aclose(self) -> None:
-        self._clock_keeper.cancel()
-        await asyncio.gather(
-            self._clock_keeper, *(bell.aclose() for bell in self._bells), return_exceptions=True
-        )
+        await end(self._clock_keeper)
+        await asyncio.gather(*(bell.aclose() for bell in self._bells))
         await asyncio.gather(*(links.close() for links in self._links))
 
     # --- inside ---

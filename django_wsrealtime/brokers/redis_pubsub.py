@@ -18,6 +18,7 @@ from typing import Any
 
 from ..errors import BrokerUnavailable
 from ..instrumentation import count, logger
+from .redis_async import end
 from .redis_hosts import BUDGET
 from .redis_link import PROBLEMS, Links
 
@@ -92,8 +93,7 @@ class Bell:
 
     async def aclose(self) -> None:
         """End the task and close the connection."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await end(self._task)
         for future in self._awaited.values():
             future.cancel()
         self._awaited.clear()
@@ -144,7 +144,7 @@ class Bell:
             except (*PROBLEMS, asyncio.TimeoutError) as error:
                 interrupted = True
                 self._links.breaker.trip(error)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
             self._connection, self._writing = connection, asyncio.Lock()
@@ -155,7 +155,7 @@ class Bell:
                 await connection.disconnect(nowait=True)
             count("bus.interrupted")
             interrupted, pause = True, FIRST_PAUSE
-            await asyncio.sleep(pause * random.uniform(0.1, 1.0))  # noqa: S311
+            await asyncio.sleep(pause * random.uniform(0.1, 1.0))
 
     async def _connect(self) -> Any:
         connection = self._links.host.async_connection()
@@ -176,12 +176,10 @@ class Bell:
         finally:
             # A closed transport wakes its reader only once its buffer is written, which in a black
             # hole is never; so the reader is cancelled.
-            listening.cancel()
-            pinging.cancel()
-            ends = await asyncio.gather(listening, pinging, return_exceptions=True)
-        for end in ends:
-            if isinstance(end, Exception):
-                logger.warning("Lost the bell of %s: %s", self._links.host.name, end)
+            errors = await end(listening, pinging)
+        for error in errors:
+            if error is not None:
+                logger.warning("Lost the bell of %s: %s", self._links.host.name, error)
 
     async def _listen(self, connection: Any, *, interrupted: bool) -> None:
         waiting = list(self._awaited.values())
@@ -216,7 +214,7 @@ class Bell:
             return
         try:
             self._hear(channel[len(self._channels) :].decode(), payload)
-        except Exception:
+        except Exception:  # noqa: BLE001  it is logged, and the loop goes on listening
             count("bus.handler_failed")
             logger.exception("What listens to a broker failed; its topics are looked at again.")
             self._tell_doubt()
@@ -224,7 +222,7 @@ class Bell:
     def _tell_doubt(self) -> None:
         try:
             self._doubt()
-        except Exception:
+        except Exception:  # noqa: BLE001  it is logged, and the loop goes on listening
             count("bus.handler_failed")
             logger.exception("What listens to a broker failed while it was told to doubt.")
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -31,7 +31,7 @@ class Script:
     sha: str
 
 
-@lru_cache(maxsize=None)
+@cache
 def script(name: str) -> Script:
     """The script ``brokers/lua/<name>.lua``, with ``log.lua`` before it."""
     folder = resources.files(__package__) / "lua"
@@ -62,7 +62,8 @@ def entry(seal: Seal, topic: str, epoch: str, offset: int, stamped: bytes) -> En
     try:
         time = int(stamped[:STAMP])
     except ValueError:
-        return seal.reject(topic)
+        seal.reject(topic)
+        return None
     return Entry(epoch=epoch, offset=offset, time=time, body=body)
 
 

@@ -79,6 +79,7 @@ class Seal:
             for secret in secrets
         ]
         self._crypter = make_crypter(encryption_keys)
+        self._invalid = _invalid_token() if self._crypter is not None else ()
 
     def close(self, kind: bytes, name: str, data: bytes) -> bytes:
         """Seal ``data`` as a value of this kind and name."""
@@ -90,14 +91,15 @@ class Seal:
         """The data of a sealed value, or ``None`` (counted) if this project did not seal it."""
         mac, data = sealed[:SIZE], sealed[SIZE:]
         if not any(hmac.compare_digest(mac, _mac(own, kind, name, data)) for own in self._macs):
-            return self.reject(name)
+            self.reject(name)
+            return None
         if self._crypter is None:
             return data
         try:
             return self._crypter.decrypt(data)
-        except Exception as error:
-            # InvalidToken where cryptography is installed; it is not imported elsewhere.
-            return self.reject(f"{name} ({type(error).__name__})")
+        except self._invalid:
+            self.reject(name)
+            return None
 
     def reject(self, name: str) -> None:
         """Count something on the bus that this project did not put there."""
@@ -108,6 +110,12 @@ class Seal:
             " processes share SECRET_KEY, WSREALTIME['DEPLOYMENT'] and the encryption keys? Put an"
             " old SECRET_KEY into SECRET_KEY_FALLBACKS while it is replaced.",
         )
+
+
+def _invalid_token() -> tuple[type[Exception], ...]:
+    from cryptography.fernet import InvalidToken
+
+    return (InvalidToken,)
 
 
 def _mac(keyed: hashlib.blake2b, kind: bytes, name: str, data: bytes) -> bytes:
