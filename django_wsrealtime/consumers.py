@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
@@ -110,18 +111,25 @@ class TopicConsumer(AsyncJsonWebsocketConsumer):
             async for received in events:
                 await self._dispatch(received)
 
+    def _handler(self, event: str) -> Callable[[Received], Awaitable[None]]:
+        """The method for an event's name; those that mean something else are none."""
+        name = f"on_{event}"
+        method = getattr(self, name, None)
+        if hasattr(TopicConsumer, name) or not inspect.iscoroutinefunction(method):
+            return self.on_event
+        return method
+
     async def _dispatch(self, received: Received) -> None:
+        handler: Callable[[Received], Awaitable[None]]
         if received.type == "reset":
             handler = self.on_reset
         elif received.kind == Kind.CLIENT:
             handler = self.on_member_event
         else:
-            handler = getattr(self, f"on_{received.event}", None) or self.on_event
-        if not inspect.iscoroutinefunction(handler):
-            handler = self.on_event
+            handler = self._handler(received.event)
         try:
             await handler(received)
         except Exception:
             count("consumer.failed")
-            logger.exception("%s.%s failed.", type(self).__name__, handler.__name__)
+            logger.exception("%s failed in the event %r.", type(self).__name__, received.event)
             await self.close(code=1011)
