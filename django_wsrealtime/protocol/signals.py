@@ -4,7 +4,7 @@ A signal is one JSON object. Its ``op`` says what it is, its ``frame`` is a fini
 handed to connections as it is, so whoever sends it encodes it once for all processes::
 
     {"op":"whisper","skip":"5f…","frame":{"type":"whisper","topic":"room/a","event":"typing",…}}
-    {"op":"presence"}
+    {"op":"presence","frame":null}
 """
 
 from __future__ import annotations

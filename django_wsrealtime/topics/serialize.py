@@ -78,9 +78,10 @@ def _file(value: FieldFile) -> str | None:
 
 def _plain(value: Any) -> Any:
     """A subclass of a built-in type (``SafeString``, a named tuple) as the type itself."""
-    for kind in (str, int, float):
-        if isinstance(value, kind):
-            return kind(value)
+    if isinstance(value, str):
+        return str.__str__(value)  # str() of a SafeString is a SafeString
+    if isinstance(value, int | float):
+        return int(value) if isinstance(value, int) else float(value)
     return list(value)
 
 
@@ -94,4 +95,4 @@ def _is_range(value: Any) -> bool:
 
 def _bounds(value: Any) -> str | None:
     """``"[)"`` and the like; ``None`` for the empty range."""
-    return getattr(value, "bounds", None) or getattr(value, "_bounds", None)
+    return getattr(value, "bounds", None) or getattr(value, "_bounds", None) or None

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ Declare = Callable[..., Topic]
 
 
 @pytest.fixture
-def declare(topics: Registry) -> Iterator[Declare]:
+def declare(topics: Registry) -> Declare:
     """``declare(can_subscribe=…, public=True)``: a topic with these attributes."""
 
     def make(**attributes: Any) -> Topic:

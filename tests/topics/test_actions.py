@@ -55,6 +55,15 @@ async def refused(
     return caught.value
 
 
+def written(method: Callable[..., Any], *, asynchronous: bool) -> Callable[..., Any]:
+    """The same method, or one that is written with ``async def``."""
+
+    async def go(self: Any, ctx: Context) -> Any:
+        return method(self, ctx)
+
+    return go if asynchronous else method
+
+
 async def test_a_sync_action_runs_in_a_thread(declare: Declare) -> None:
     @action
     def go(self: Any, ctx: Context, order_id: int, note: str = "") -> dict[str, Any]:
@@ -142,7 +151,7 @@ async def test_a_handler_that_blocks_delays_nobody_else(declare: Declare) -> Non
 async def test_no_transaction_is_opened(declare: Declare) -> None:
     @action
     def go(self: Any, ctx: Context) -> bool:
-        return transaction.get_connection().in_atomic_block
+        return bool(transaction.get_connection().in_atomic_block)
 
     assert await call(declare(go)) is False
 
@@ -198,18 +207,10 @@ async def test_a_method_may_refuse(
     message: str,
     asynchronous: bool,
 ) -> None:
-    if asynchronous:
+    def go(self: Any, ctx: Context) -> None:
+        raise raised
 
-        @action
-        async def go(self: Any, ctx: Context) -> None:
-            raise raised
-    else:
-
-        @action
-        def go(self: Any, ctx: Context) -> None:
-            raise raised
-
-    error = await refused(declare(go))
+    error = await refused(declare(action(written(go, asynchronous=asynchronous))))
     assert (str(getattr(error.code, "value", error.code)), error.message) == (code, message)
     assert not caplog.records
 
@@ -226,19 +227,11 @@ async def test_a_refusal_may_say_when_to_try_again(declare: Declare) -> None:
 async def test_a_method_that_fails_is_logged_once_and_tells_nothing(
     declare: Declare, caplog: pytest.LogCaptureFixture, asynchronous: bool
 ) -> None:
-    if asynchronous:
-
-        @action
-        async def go(self: Any, ctx: Context) -> None:
-            raise RuntimeError("secret")
-    else:
-
-        @action
-        def go(self: Any, ctx: Context) -> None:
-            raise RuntimeError("secret")
+    def go(self: Any, ctx: Context) -> None:
+        raise RuntimeError("secret")
 
     before = counters().get("actions.failed", 0)
-    error = await refused(declare(go))
+    error = await refused(declare(action(written(go, asynchronous=asynchronous))))
     assert error.code is ErrorCode.INTERNAL
     assert "secret" not in error.message
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
@@ -275,18 +268,11 @@ async def test_a_permission_is_asked_for(
     declare: Declare, permission: Any, allowed: bool, asynchronous: bool
 ) -> None:
     called = []
-    if asynchronous:
 
-        @action(permission=permission)
-        async def go(self: Any, ctx: Context) -> None:
-            called.append(1)
-    else:
+    def go(self: Any, ctx: Context) -> None:
+        called.append(1)
 
-        @action(permission=permission)
-        def go(self: Any, ctx: Context) -> None:
-            called.append(1)
-
-    topic = declare(go)
+    topic = declare(action(permission=permission)(written(go, asynchronous=asynchronous)))
     if allowed:
         await call(topic)
         assert called
