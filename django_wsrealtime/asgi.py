@@ -44,9 +44,14 @@ def get_asgi_application(
     own: Any = AuthMiddlewareStack(URLRouter(list(patterns)))
     routes: Any = topics
     websocket: Any = _WebSockets(URLRouter(routes), own)
-    get_broker().serves_browsers()
+
+    async def pages(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        # Said here, not above: system checks import this application in every process.
+        get_broker().serves_browsers()
+        await http(scope, receive, send)
+
     application: Any = ProtocolTypeRouter(
-        {"http": http, "websocket": websocket, "lifespan": _lifespan}
+        {"http": pages, "websocket": websocket, "lifespan": _lifespan}
     )
     return cast(Application, application)
 
