@@ -1,0 +1,1 @@
+"""The site that is measured: one topic of ours, one stock consumer, the same settings."""

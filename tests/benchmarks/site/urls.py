@@ -1,0 +1,3 @@
+"""No pages: only WebSockets are measured."""
+
+urlpatterns: list[object] = []
