@@ -63,7 +63,8 @@ class Simulator:
                 note=self.random.choice(NOTES),
             )
         elif orders:
-            self.work_on(self.random.choice(orders[:6]))
+            # Mostly the oldest first, as kitchens do.
+            self.work_on(self.random.choice(orders[: self.random.choice((4, len(orders)))]))
 
     def work_on(self, order: Order) -> None:
         if order.status == Order.Status.NEW:
