@@ -143,6 +143,6 @@ class Breaker:
         for callback in callbacks:
             try:
                 callback()
-            except Exception:  # noqa: BLE001  it is logged, and the others have their turn
+            except Exception:
                 count("bus.callbacks_failed")
                 logger.exception("A callback on the return of %s failed.", self.name)

@@ -2,7 +2,7 @@
 
 This module is the face that publishers use. What happens to a log is written in ``brokers/lua``;
 ``redis_append`` spells commands for it, ``redis_link`` keeps the connections of threads,
-``redis_listener`` those of event loops, ``redis_hosts`` reads the settings, ``redis_seal`` signs.
+``redis_listener`` those of event loops, ``redis_hosts`` reads the settings, ``seal`` signs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from django.core.checks import CheckMessage
 from ..errors import BrokerUnavailable
 from ..instrumentation import logger
 from ..protocol.position import Since, Start
-from . import redis_checks, redis_scripts, redis_seal
+from . import redis_checks, redis_scripts
 from .base import (
     Attendance,
     Broker,
@@ -37,7 +37,7 @@ from .redis_clock import FRESH, Clock
 from .redis_hosts import BUDGET, read_layout
 from .redis_link import Links
 from .redis_listener import RedisListener
-from .redis_seal import Seal
+from .seal import Kind, Seal
 
 
 class RedisBroker(Broker):
@@ -88,7 +88,7 @@ class RedisBroker(Broker):
 
     def signal(self, topic: str, payload: bytes) -> None:
         links = self.links_of(topic)
-        sealed = self.seal.close(redis_seal.SIGNAL, topic, payload)
+        sealed = self.seal.close(Kind.SIGNAL, topic, payload)
         channel = f"{links.prefix}bell:{topic}"
         links.command("PUBLISH", channel, b"S" + sealed, deadline=_deadline())
 

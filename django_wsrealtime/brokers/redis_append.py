@@ -30,12 +30,11 @@ from typing import Any
 
 from ..errors import BrokerUnavailable
 from ..protocol.position import Position
-from . import redis_seal
 from .base import Command, Outcome, Publish, Reset, Result, RowChange
 from .redis_hosts import BUDGET, Layout
 from .redis_link import Links
 from .redis_scripts import Argument, milliseconds
-from .redis_seal import Seal
+from .seal import Kind, Seal
 
 BATCH = 256
 """Commands that one script carries out, so that it does not hold the server up for long."""
@@ -140,10 +139,10 @@ class Appender:
                 history.size,
                 milliseconds(history.ttl),
                 "" if command.key is None else _digest(command.topic, command.key),
-                self._seal.close(redis_seal.ENTRY, command.topic, command.body),
+                self._seal.close(Kind.ENTRY, command.topic, command.body),
             )
         elif isinstance(command, Reset):
-            reason = self._seal.close(redis_seal.RESET, command.topic, command.reason.encode())
+            reason = self._seal.close(Kind.RESET, command.topic, command.reason.encode())
             into += ("R", command.topic, milliseconds(command.history.ttl), reason)
         else:
             history = command.history
@@ -162,7 +161,7 @@ class Appender:
     def _spell_bodies(self, bodies: Mapping[str, bytes], into: list[Argument]) -> None:
         into.append(len(bodies))
         for topic, body in bodies.items():
-            into += (topic, self._seal.close(redis_seal.ENTRY, topic, body))
+            into += (topic, self._seal.close(Kind.ENTRY, topic, body))
 
     # --- a row on several servers ---
 
@@ -184,7 +183,7 @@ class Appender:
         for index, topics in by_server.items():
             arguments: list[Argument] = []
             for topic in topics:
-                sealed = self._seal.close(redis_seal.ENTRY, topic, bodies[topic])
+                sealed = self._seal.close(Kind.ENTRY, topic, bodies[topic])
                 place = _digest(topic, command.row)
                 arguments += ("T", topic, place, ticket, command.history.size, life, sealed)
             for topic, answer in zip(topics, self._ask(index, arguments, deadline), strict=True):

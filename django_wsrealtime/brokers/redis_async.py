@@ -138,18 +138,6 @@ def _left(deadline: float) -> float:
     return max(0.001, deadline - time.monotonic())
 
 
-async def end(*tasks: asyncio.Task[Any]) -> list[BaseException | None]:
-    """Cancel tasks until they have ended; return what each of them raised.
-
-    Before Python 3.12 ``wait_for`` may swallow a cancellation (bpo-37658), so one is not enough.
-    """
-    while running := [task for task in tasks if not task.done()]:
-        for task in running:
-            task.cancel()
-        await asyncio.wait(running, timeout=0.05)
-    return [None if task.cancelled() else task.exception() for task in tasks]
-
-
 async def _close(link: AsyncLink | None) -> None:
     if link is not None:
         await link.close()

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from ..errors import BrokerUnavailable, ConfigurationError
 from ..instrumentation import logger
 from ..protocol.position import Position, Start
-from . import redis_scripts, redis_seal
+from . import redis_scripts
 from .base import Attendance, Handler, History, Listener, Page
-from .redis_async import AsyncLinks, end
+from .redis_async import AsyncLinks
 from .redis_pubsub import Bell
+from .seal import Kind
+from .tasks import end
 
 if TYPE_CHECKING:
     from .redis import RedisBroker
@@ -78,7 +80,7 @@ class RedisListener(Listener):
 
     async def signal(self, topic: str, payload: bytes) -> None:
         links = self._links_of(topic)
-        sealed = self._seal.close(redis_seal.SIGNAL, topic, payload)
+        sealed = self._seal.close(Kind.SIGNAL, topic, payload)
         await links.command("PUBLISH", f"{links.links.prefix}bell:{topic}", b"S" + sealed)
 
     async def present(self, topic: str) -> Sequence[Attendance]:
@@ -121,11 +123,11 @@ class RedisListener(Listener):
         if kind == b"E":
             self._hear_entry(topic, rest)
         elif kind == b"S":
-            signal = self._seal.open(redis_seal.SIGNAL, topic, rest)
+            signal = self._seal.open(Kind.SIGNAL, topic, rest)
             if signal is not None:
                 self._handler.on_signal(topic, signal)
         elif kind == b"R":
-            reason = self._seal.open(redis_seal.RESET, topic, rest)
+            reason = self._seal.open(Kind.RESET, topic, rest)
             if reason is not None:
                 self._handler.on_reset(topic, reason.decode())
         else:

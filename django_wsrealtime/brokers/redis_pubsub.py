@@ -18,9 +18,9 @@ from typing import Any
 
 from ..errors import BrokerUnavailable
 from ..instrumentation import count, logger
-from .redis_async import end
 from .redis_hosts import BUDGET
 from .redis_link import PROBLEMS, Links
+from .tasks import end
 
 PING_EVERY = 3.0
 """Seconds; a connection that was silent for three of them is dead, for the server answers pings."""
@@ -214,7 +214,7 @@ class Bell:
             return
         try:
             self._hear(channel[len(self._channels) :].decode(), payload)
-        except Exception:  # noqa: BLE001  it is logged, and the loop goes on listening
+        except Exception:
             count("bus.handler_failed")
             logger.exception("What listens to a broker failed; its topics are looked at again.")
             self._tell_doubt()
@@ -222,7 +222,7 @@ class Bell:
     def _tell_doubt(self) -> None:
         try:
             self._doubt()
-        except Exception:  # noqa: BLE001  it is logged, and the loop goes on listening
+        except Exception:
             count("bus.handler_failed")
             logger.exception("What listens to a broker failed while it was told to doubt.")
 

@@ -11,9 +11,8 @@ from importlib import resources
 from typing import Any
 
 from ..protocol.position import Position, Since, Start
-from . import redis_seal
 from .base import Attendance, Entry, History, Page
-from .redis_seal import Seal
+from .seal import Kind, Seal
 
 STAMP = 16
 """Digits of a time before a sealed body."""
@@ -56,7 +55,7 @@ def read_arguments(topic: str, start: Start, history: History) -> list[Argument]
 
 def entry(seal: Seal, topic: str, epoch: str, offset: int, stamped: bytes) -> Entry | None:
     """An entry as it lies in a log or rings; ``None`` if it does not verify."""
-    body = seal.open(redis_seal.ENTRY, topic, stamped[STAMP:])
+    body = seal.open(Kind.ENTRY, topic, stamped[STAMP:])
     if body is None:
         return None
     try:
@@ -118,7 +117,7 @@ def attend_arguments(
     for one in attendance:
         member = one.member.encode()
         data = b"%d:%b%b" % (len(member), member, one.info)
-        arguments += [one.sid, seal.close(redis_seal.ATTENDANCE, f"{topic}\0{one.sid}", data)]
+        arguments += [one.sid, seal.close(Kind.ATTENDANCE, f"{topic}\0{one.sid}", data)]
     return arguments
 
 
@@ -127,7 +126,7 @@ def attendances(seal: Seal, topic: str, answer: Sequence[bytes]) -> list[Attenda
     found = []
     for key, sealed in sorted(zip(answer[::2], answer[1::2], strict=True)):
         sid = key[STAMP:].decode()
-        data = seal.open(redis_seal.ATTENDANCE, f"{topic}\0{sid}", sealed)
+        data = seal.open(Kind.ATTENDANCE, f"{topic}\0{sid}", sealed)
         if data is not None:
             length, _, rest = data.partition(b":")
             size = int(length)
@@ -137,10 +136,10 @@ def attendances(seal: Seal, topic: str, answer: Sequence[bytes]) -> list[Attenda
 
 def claim_arguments(seal: Seal, name: str, value: str, ttl: float) -> list[Argument]:
     """What ``claim.lua`` takes."""
-    return [name, seal.close(redis_seal.CLAIM, name, value.encode()), milliseconds(ttl)]
+    return [name, seal.close(Kind.CLAIM, name, value.encode()), milliseconds(ttl)]
 
 
 def claimed(seal: Seal, name: str, answer: bytes, value: str) -> str:
     """What ``claim.lua`` answered; what does not verify binds nobody."""
-    known = seal.open(redis_seal.CLAIM, name, answer)
+    known = seal.open(Kind.CLAIM, name, answer)
     return value if known is None else known.decode()

@@ -1,8 +1,14 @@
 """Every broker keeps the contract."""
 
+import asyncio
+from typing import Any
+
 import pytest
+from channels.layers import InMemoryChannelLayer
+from channels_redis.pubsub import RedisPubSubChannelLayer
 
 from django_wsrealtime.brokers.base import Broker
+from django_wsrealtime.brokers.channel_layer import ChannelLayerBroker
 from django_wsrealtime.brokers.memory import MemoryBroker
 from django_wsrealtime.brokers.redis import RedisBroker
 from django_wsrealtime.testing.conformance import BrokerConformance
@@ -14,10 +20,45 @@ class TestMemory(BrokerConformance):
         return MemoryBroker()
 
 
-class TestRedis(BrokerConformance):
+class OnRedis(BrokerConformance):
     @pytest.fixture
     def store_of_backend(self, redis_server: RedisServer) -> RedisServer:
         return redis_server
 
+
+class TestRedis(OnRedis):
     def make_broker(self) -> Broker:
         return RedisBroker(hosts=[self.store.url])
+
+
+class TestRedisOnSeveralServersEncrypted(OnRedis):
+    """Three databases of one server stand for three servers."""
+
+    def make_broker(self) -> Broker:
+        address = self.store.url.rpartition("/")[0]
+        return RedisBroker(
+            hosts=[f"{address}/{number}" for number in (1, 2, 3)],
+            encryption_keys=["new key", "old key"],
+        )
+
+
+class OtherLayer(InMemoryChannelLayer):
+    """A layer whose channels may be received in another loop than that of whoever sends."""
+
+    async def receive(self, channel: str) -> Any:
+        while (queue := self.channels.get(channel)) is None or queue.empty():
+            await asyncio.sleep(0.001)
+        _, message = queue.get_nowait()
+        return message
+
+
+class TestAnotherLayer(BrokerConformance):
+    def make_broker(self) -> Broker:
+        return ChannelLayerBroker(layer=OtherLayer(capacity=1_000))
+
+
+class TestPubSubLayer(OnRedis):
+    """The layer of channels_redis that the Redis broker would replace, taken as any layer."""
+
+    def make_broker(self) -> Broker:
+        return ChannelLayerBroker(layer=RedisPubSubChannelLayer(hosts=[self.store.url]))

@@ -22,11 +22,16 @@ from ..instrumentation import count, warn_once
 SIZE = 16
 """Bytes of a MAC."""
 
-ENTRY = b"e"
-RESET = b"r"
-SIGNAL = b"s"
-ATTENDANCE = b"a"
-CLAIM = b"c"
+
+class Kind:
+    """What kinds of things are sealed."""
+
+    ENTRY = b"E"
+    RESET = b"R"
+    SIGNAL = b"S"
+    ECHO = b"H"
+    ATTENDANCE = b"A"
+    CLAIM = b"C"
 
 
 class Crypter(Protocol):
