@@ -41,7 +41,7 @@ async def test_a_process_serves_browsers_when_a_page_is_asked_for_and_not_before
         "query_string": b"",
         "headers": [(b"host", b"testserver")],
     }
-    client = ApplicationCommunicator(application, scope)
+    client: Any = ApplicationCommunicator(application, scope)  # type: ignore[no-untyped-call]
     await client.send_input({"type": "http.request", "body": b""})
     assert (await client.receive_output())["status"] == 200
     assert broker.noted == 1
