@@ -143,6 +143,14 @@ def visit(chromium: Browser) -> Iterator[Visit]:
     assert complaints == []
 
 
+@pytest.fixture(autouse=True, scope="module")
+def patience() -> Iterator[None]:
+    """Pages get time on a machine that does much else."""
+    expect.set_options(timeout=20_000)
+    yield
+    expect.set_options(timeout=5_000)
+
+
 def live(page: Page) -> Page:
     """The page, once its connection is open."""
     expect(page.locator("html")).to_have_attribute("data-realtime", "open")
