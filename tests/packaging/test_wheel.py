@@ -29,17 +29,18 @@ QUICKSTART = Path(__file__).parent / "quickstart"
 STATIC = "django_wsrealtime/static/django_wsrealtime/"
 
 
+def outside() -> dict[str, str]:
+    """An environment that shows nothing of this checkout and its settings."""
+    hidden = {"PYTHONPATH", "VIRTUAL_ENV", "DJANGO_SETTINGS_MODULE"}
+    return {name: value for name, value in os.environ.items() if name not in hidden}
+
+
 def run(*command: str | Path, cwd: Path) -> str:
-    """Run to the end, in an environment that shows nothing of this checkout; return the output."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in {"PYTHONPATH", "VIRTUAL_ENV", "DJANGO_SETTINGS_MODULE"}
-    }
+    """Run to the end, knowing nothing of this checkout; return what it printed."""
     finished = subprocess.run(
         command,
         cwd=cwd,
-        env={**environment, "PYTHONWARNINGS": "error::DeprecationWarning:django_wsrealtime"},
+        env=outside(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -187,7 +188,7 @@ def server(project: Project) -> Iterator[str]:
         name="daphne of the quick start",
         log=project.directory / "daphne.log",
         cwd=project.directory,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        env=outside(),
     )
     try:
         process.wait_ready(lambda: accepts(port))

@@ -12,6 +12,7 @@ class Orders(ModelStream):
     model = Order
     fields = ["number", "status"]
     partition_by = {"store_id": "store_id"}
+    public = True
 
     def can_subscribe(self, user: Any) -> bool:
         return True
