@@ -7,6 +7,7 @@ from django.db import transaction
 
 from chat import seed as chat
 from dashboard import seed as dashboard
+from django_wsrealtime import suppress_publishing
 
 # Shown on the login page: this project is a demonstration on the reader's own machine.
 PASSWORD = "demo"
@@ -23,6 +24,7 @@ def seed_once(seed: int = 7) -> bool:
     if users.exists():
         return False
     people = [users.create_user(name, password=PASSWORD, is_staff=name == "ada") for name in PEOPLE]
-    dashboard.seed(Random(seed), people)
-    chat.seed(people)
+    with suppress_publishing():  # nobody is watching yet
+        dashboard.seed(Random(seed), people)
+        chat.seed(people)
     return True

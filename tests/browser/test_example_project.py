@@ -434,11 +434,14 @@ def test_the_demo_ends_when_it_is_told_to(site: Site, number: signal.Signals) ->
     (demo,) = site.processes
     demo.signal(number)
     assert demo.wait(timeout=10) == 0, demo.log()
+    said = [line.partition(" ")[0] for line in demo.log().splitlines() if line]
+    assert said == ["Open", "Ctrl-C", "Serving"], demo.log()
 
 
 def test_the_demo_on_redis_ends_its_three_processes(redis_site: Site) -> None:
     demo = redis_site.start("demo", "--port", str(free_port()))
-    demo.wait_ready(lambda: demo.log().count("Serving http") == 2)
+    started = ("Serving http", "Serving http", "The simulator saves")
+    demo.wait_ready(lambda: sum(map(demo.log().count, set(started))) == len(started))
     ports = [int(found) for found in re.findall(r"Serving http://[\d.]+:(\d+)/", demo.log())]
     # To the parent alone, as `kill` does; it has to end its children itself.
     os.kill(demo.pid, signal.SIGTERM)

@@ -30,6 +30,8 @@ class Command(BaseCommand):
             raise CommandError("There are no stores to simulate: run 'manage.py seed' first.")
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         simulator = Simulator(seed=options["seed"], rate=options["rate"])
+        self.stdout.write(f"The simulator saves {options['rate']:g} times a second.")
+        self.stdout.flush()
         with suppress(KeyboardInterrupt):
             simulator.run(Event(), seconds=options["seconds"])
         self.stdout.write(f"The simulator saved {simulator.saves} times.")

@@ -10,6 +10,7 @@ from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.management.base import BaseCommand
 
 from dashboard.simulator import Simulator, SimulatorThread
+from django_wsrealtime.brokers import get_broker
 from mysite.asgi import application
 
 
@@ -38,6 +39,8 @@ class Command(BaseCommand):
             if options["rate"]
             else nullcontext()
         )
+        # The simulator may publish before the first page is asked for.
+        get_broker().serves_browsers()
         with simulator:
             server.run()
 
