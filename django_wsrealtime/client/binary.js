@@ -7,41 +7,37 @@ const VERSION = 1;
 const PUBLISH = 3;
 const KINDS = ["", "app", "client"];
 
+/** @param {string | number} text of less than 16 KiB */
+const prefixed = (text) => {
+  const bytes = new TextEncoder().encode(`${text}`);
+  const { length } = bytes;
+  return [...(length > 127 ? [(length & 127) | 128, length >> 7] : [length]), ...bytes];
+};
+
 /**
  * A member's publish of bytes; its answer is a text `ok` or `error` with `id`.
  *
  * @param {string} topic
  * @param {number} id
  * @param {string} event
- * @param {ArrayBuffer} payload
+ * @param {BlobPart} payload
  */
-export function encodePublish(topic, id, event, payload) {
-  const bytes = [VERSION, PUBLISH];
-  for (const text of [topic, `${id}`, event]) {
-    const encoded = new TextEncoder().encode(text);
-    let length = encoded.length;
-    for (; length > 127; length >>= 7) bytes.push((length & 127) | 128);
-    bytes.push(length, ...encoded);
-  }
-  bytes.push(0);
-  const message = new Uint8Array(bytes.length + payload.byteLength);
-  message.set(bytes);
-  message.set(new Uint8Array(payload), bytes.length);
-  return message;
-}
+export const encodePublish = (topic, id, event, payload) => {
+  const head = [VERSION, PUBLISH, ...prefixed(topic), ...prefixed(id), ...prefixed(event), 0];
+  return new Blob([new Uint8Array(head), payload]);
+};
 
 /**
  * Read an event; nothing for what is malformed or of a kind we do not know.
  *
  * @param {ArrayBuffer} message
- * @returns {import("./session.js").Frame | undefined}
+ * @returns {import("./topic.js").Frame | undefined}
  */
-export function decodeEvent(message) {
+export const decodeEvent = (message) => {
   const bytes = new Uint8Array(message);
   const kind = KINDS[bytes[1]];
-  if (bytes[0] !== VERSION || !kind) return;
   let at = 2;
-  // Offsets go beyond 32 bits, so no shifts here.
+  // Offsets go beyond 32 bits, so no shifts here. Beyond the end bytes are undefined, which stops it.
   const varuint = () => {
     let value = 0;
     for (let scale = 1; ; scale *= 128) {
@@ -55,7 +51,7 @@ export function decodeEvent(message) {
     return new TextDecoder().decode(bytes.subarray(at, (at += length)));
   };
   const [topic, epoch, event, offset] = [text(), text(), text(), varuint()];
-  if (at <= bytes.length) {
+  if (bytes[0] === VERSION && kind && at <= bytes.length) {
     return { type: "event", topic, epoch, event, offset, kind, data: message.slice(at) };
   }
-}
+};

@@ -11,9 +11,17 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 import { minify } from "terser";
+import uglify from "uglify-js";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const target = join(here, "../static/django_wsrealtime");
+
+/**
+ * Properties that nobody outside a bundle sees, and that are no word of the wire, the DOM or the
+ * public API: they become one letter.
+ */
+const INTERNAL =
+  /^(phase|due|stateful|wants|head|parts|held|seen|unsaid|repeatable|receive|dropped|opened|tick|pos|renewed|requests|bytes|established|farewell|noticed|wake|suspend|probe|lost|dial|tell|halve|users|by|tag|expire|drop|outbox|sent|first|stop|told|quick|session|run|followed|apply|reload|end|delay|request|socket)$/;
 
 /** Bytes after gzip -9. */
 const BUNDLES = [
@@ -22,7 +30,8 @@ const BUNDLES = [
 ];
 
 /**
- * Bundle with esbuild, then let terser look once more: together they save what a class of ours weighs.
+ * Bundle and minify with esbuild, let terser simplify what is left, and uglify choose the names, which
+ * it does so that gzip finds more of them alike. Each of the two saves a tenth.
  *
  * @param {{ entry: string, name: string }} bundle
  * @returns {Promise<Record<string, string>>} file name → content
@@ -35,9 +44,8 @@ async function make({ entry, name }) {
     bundle: true,
     format: "esm",
     target: "es2022",
-    // Names that end in "_" are ours alone: nobody outside the bundle may use them.
-    mangleProps: /[^_]_$/,
-    mangleQuoted: false,
+    mangleProps: INTERNAL,
+    minify: true,
     sourcemap: "external",
     sourcesContent: true,
     legalComments: "none",
@@ -49,15 +57,36 @@ async function make({ entry, name }) {
   const small = await minify(code, {
     module: true,
     ecma: 2020,
-    compress: { passes: 3, ecma: 2020, pure_getters: true, unsafe_arrows: true },
+    compress: {
+      passes: 4,
+      ecma: 2020,
+      pure_getters: true,
+      unsafe_arrows: true,
+      keep_fargs: false,
+      sequences: false,
+      if_return: false,
+      lhs_constants: false,
+    },
     mangle: true,
-    format: { preamble: `/*! django_wsrealtime, BSD-3-Clause */` },
-    sourceMap: { content: map, filename: `${name}.js`, url: `${name}.js.map` },
+    format: { ecma: 2020 },
+    sourceMap: { content: map },
   });
-  const sourceMap = JSON.parse(/** @type {string} */ (small.map));
+  const named = uglify.minify(/** @type {string} */ (small.code), {
+    module: true,
+    compress: false,
+    mangle: true,
+    sourceMap: {
+      content: /** @type {string} */ (small.map),
+      includeSources: true,
+      filename: `${name}.js`,
+      url: `${name}.js.map`,
+    },
+  });
+  if (named.error) throw named.error;
+  const sourceMap = JSON.parse(/** @type {string} */ (named.map));
   sourceMap.sources = sourceMap.sources.map((/** @type {string} */ source) => `client/${source}`);
   return {
-    [`${name}.js`]: `${small.code}\n`,
+    [`${name}.js`]: `${named.code}\n`,
     [`${name}.js.map`]: `${JSON.stringify(sourceMap)}\n`,
     [`${name}.d.ts`]: await readFile(join(here, `${name}.d.ts`), "utf8"),
   };

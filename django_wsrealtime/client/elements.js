@@ -1,69 +1,67 @@
 /** The custom elements behind `{% live_connection %}` and `{% live_presence %}`. */
 
 /**
- * @param {import("./realtime.js").Realtime} realtime
+ * @param {string} name
+ * @param {(node: HTMLElement) => () => void} start returns what ends it
  */
-export function define(realtime) {
-  if (!globalThis.HTMLElement || customElements.get("wsrealtime-connection")) return;
+const define = (name, start) => {
+  customElements.define(
+    name,
+    class extends HTMLElement {
+      /** @type {(() => void) | undefined} */
+      #stop;
 
-  /** Says how the connection is; the words for each state are its `data-<state>` attributes. */
-  class ConnectionElement extends HTMLElement {
-    #undo = () => {};
+      connectedCallback() {
+        this.#stop ??= start(this);
+      }
 
-    connectedCallback() {
-      const show = () => {
-        const { state } = realtime;
-        this.dataset.state = state;
-        this.textContent = this.dataset[state] ?? state;
-      };
-      this.#undo = realtime.on("state", show);
-      show();
-    }
+      disconnectedCallback() {
+        // One microtask later, so that moving the element keeps what it has.
+        queueMicrotask(() => {
+          if (this.isConnected) return;
+          this.#stop?.();
+          this.#stop = undefined;
+        });
+      }
+    },
+  );
+};
 
-    disconnectedCallback() {
-      this.#undo();
-    }
-  }
+/** @param {import("./realtime.js").Realtime} realtime */
+export const defineElements = (realtime) => {
+  // Says how the connection is; the words for each state are its `data-<state>` attributes.
+  define("wsrealtime-connection", (node) => {
+    const show = () => {
+      const { state } = realtime;
+      node.dataset.state = state;
+      node.textContent = node.dataset[state] ?? state;
+    };
+    show();
+    return realtime.on("state", show);
+  });
 
-  /** Lists the members of the topic in its `topic` attribute. */
-  class PresenceElement extends HTMLElement {
-    #undo = /** @type {(() => void) | undefined} */ (undefined);
-
-    connectedCallback() {
-      if (this.#undo) return;
-      const topic = this.getAttribute("topic") ?? "";
-      const grant = this.getAttribute("grant") ?? undefined;
-      const since = this.getAttribute("since") ?? undefined;
-      const subscription = realtime.subscribe(topic, { grant, since }, this);
-      const show = () => {
-        const list = document.createElement("ul");
-        for (const { id, name } of subscription.presence.members) {
-          const item = document.createElement("li");
-          item.dataset.id = id;
-          item.textContent = name ?? id;
-          list.append(item);
-        }
-        this.dataset.count = `${subscription.presence.count}`;
-        this.replaceChildren(list);
-      };
-      const undo = subscription.presence.on("change", show);
-      show();
-      this.#undo = () => {
-        undo();
-        realtime.release(subscription, this);
-      };
-    }
-
-    disconnectedCallback() {
-      // One microtask later, so that moving the element keeps its subscription.
-      queueMicrotask(() => {
-        if (this.isConnected) return;
-        this.#undo?.();
-        this.#undo = undefined;
-      });
-    }
-  }
-
-  customElements.define("wsrealtime-connection", ConnectionElement);
-  customElements.define("wsrealtime-presence", PresenceElement);
-}
+  // Lists the members of the topic in its `topic` attribute.
+  define("wsrealtime-presence", (node) => {
+    const [topic, grant, since] = ["topic", "grant", "since"].map(
+      (name) => node.getAttribute(name) ?? undefined,
+    );
+    const subscription = realtime.subscribe(/** @type {string} */ (topic), { grant, since }, node);
+    const { presence } = subscription;
+    const show = () => {
+      const list = document.createElement("ul");
+      for (const { id, name } of presence.members) {
+        const item = document.createElement("li");
+        item.textContent = name ?? id;
+        list.append(item);
+      }
+      node.dataset.count = `${presence.count}`;
+      node.replaceChildren(list);
+    };
+    show();
+    const undo = presence.on("change", show);
+    return () => {
+      undo();
+      subscription.unsubscribe(node);
+    };
+  });
+};

@@ -7,30 +7,25 @@
 
 /** Rejects calls and publishes, refuses subscriptions, and is the payload of `error` events. */
 export class RealtimeError extends Error {
-  /**
-   * @param {string} code one of the catalogue, or the application's own
-   * @param {string} [message]
-   * @param {number} [retryAfter] milliseconds until trying again may succeed
-   */
-  constructor(code, message, retryAfter) {
-    super(message || code);
-    this.name = "RealtimeError";
+  name = "RealtimeError";
+
+  /** @param {{ code: string, message?: string, retry_after?: number }} fault as in an `error` frame */
+  constructor({ code, message = code, retry_after }) {
+    super(message);
+    /** One of the catalogue, or the application's own. */
     this.code = code;
-    this.retryAfter = retryAfter;
+    /** Milliseconds until trying again may succeed. */
+    this.retryAfter = retry_after;
   }
 }
 
-/**
- * Whether a close code means that dialling again cannot help: a bug, a policy, a refusal.
- *
- * @param {number} code RFC 6455 section 7.4, and the table in `docs/reference/frames.md`
+/*
+ * Close codes: RFC 6455 section 7.4, and the table in `docs/reference/frames.md`.
  */
-export const isFatal = (code) =>
-  [1002, 1003, 1007, 1008, 1010].includes(code) || (code >= 4400 && code < 4600);
 
-/**
- * Whether the grants have to be renewed before dialling again.
- *
- * @param {number} code
- */
-export const wantsRenewal = (code) => code >= 4100 && code < 4200;
+/** Dialling again cannot help: a bug, a policy, a refusal. */
+export const FATAL = /^(100[2378]|1010|4[45]..)$/;
+/** The server has too much to do. */
+export const CROWDED = /^(1013|4013|4029)$/;
+/** The grants have to be renewed before dialling again. */
+export const RENEW = /^41..$/;

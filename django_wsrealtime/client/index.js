@@ -1,11 +1,16 @@
 /** What `wsrealtime.js` gives to pages. */
 
 import { start } from "./page.js";
+import { createRealtime } from "./realtime.js";
 
-export { Collection } from "./collection.js";
-export { Presence } from "./presence.js";
 export { RealtimeError } from "./errors.js";
-export { Realtime } from "./realtime.js";
-export { Subscription } from "./subscription.js";
+
+/** A connection of one's own. */
+export class Realtime {
+  /** @param {import("./realtime.js").Options} [options] */
+  constructor(options) {
+    return createRealtime(options);
+  }
+}
 
 export const realtime = start();
