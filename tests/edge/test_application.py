@@ -44,4 +44,6 @@ async def test_a_process_serves_browsers_when_a_page_is_asked_for_and_not_before
     client: Any = ApplicationCommunicator(application, scope)  # type: ignore[no-untyped-call]
     await client.send_input({"type": "http.request", "body": b""})
     assert (await client.receive_output())["status"] == 200
+    await client.receive_output()
+    await client.wait()
     assert broker.noted == 1
