@@ -63,7 +63,7 @@ def test_hello_is_answered_by_welcome_and_joins() -> None:
         },
     )
     assert isinstance(authenticate, session.Authenticate)
-    assert machine.state is State.AUTHENTICATING
+    assert State(machine.state) is State.AUTHENTICATING
     greeting, *joins = machine.welcome(user=User(id="5", name="Ada"), now=1.0)
     assert isinstance(greeting, session.Send)
     assert isinstance(greeting.frame, Welcome)

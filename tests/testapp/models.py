@@ -2,10 +2,13 @@
 
 import uuid
 from decimal import Decimal
+from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+
+from django_wsrealtime import RealtimeManager
 
 
 class Store(models.Model):
@@ -59,6 +62,37 @@ class Order(models.Model):
 
     def __str__(self) -> str:
         return self.number
+
+
+class Shelf(models.Model):
+    """What it points to may be deleted from under it."""
+
+    tag = models.ForeignKey(Tag, on_delete=models.SET_NULL, null=True)
+
+    def __str__(self) -> str:
+        return f"shelf of {self.tag}"
+
+
+class Part(models.Model):
+    """Rows that are written many at a time."""
+
+    objects: ClassVar[RealtimeManager] = RealtimeManager()
+
+    shelf = models.IntegerField()
+    code = models.CharField(max_length=20, unique=True)
+    stock = models.IntegerField(default=0)
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class PartUse(models.Model):
+    """Refers to a part."""
+
+    part = models.ForeignKey(Part, on_delete=models.CASCADE, related_name="uses")
+
+    def __str__(self) -> str:
+        return f"use of {self.part}"
 
 
 class ProxyOrder(Order):
@@ -145,3 +179,14 @@ class Everything(models.Model):
 
 if settings.TEST_DATABASE == "postgres":
     from .postgres_models import Booking as Booking
+
+
+class Parcel(models.Model):
+    """What the site's own stream follows, so that tests of other streams are left alone."""
+
+    depot = models.PositiveIntegerField()
+    label = models.CharField(max_length=20)
+    weight = models.DecimalField(max_digits=8, decimal_places=3, default=Decimal(0))
+
+    def __str__(self) -> str:
+        return self.label

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from django_wsrealtime import History, Presence, Topic, action, disconnect, register
+from django_wsrealtime import (
+    History,
+    ModelStream,
+    Presence,
+    Topic,
+    action,
+    disconnect,
+    register,
+)
+from tests.testapp.models import Parcel
 
 
 @register("site/<slug:slug>")
@@ -30,3 +39,14 @@ class Site(Topic):
     @action
     def throw_out(self, ctx: Any, user: str) -> None:
         disconnect(user)
+
+
+@register("depot/<int:depot>")
+class Depot(ModelStream):
+    """The parcels of a depot, for everybody to see."""
+
+    model = Parcel
+    fields = ("id", "label", "weight")
+    partition_by = {"depot": "depot"}
+    history = History(size=500, ttl=600)
+    public = True

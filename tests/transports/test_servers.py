@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 from django_wsrealtime.protocol import SUBPROTOCOL
 from tests.protocol.test_codec import MALFORMED
@@ -116,7 +117,10 @@ def test_clients_of_other_protocols_are_refused(server: ServerProcess) -> None:
 
 
 def test_other_paths_are_refused_without_a_traceback(server: ServerProcess) -> None:
-    with pytest.raises(InvalidStatus), connect(server.ws_url("/nope/"), origin=server.origin):
+    with (
+        pytest.raises(InvalidStatus),
+        connect(server.ws_url("/nope/"), origin=Origin(server.origin)),
+    ):
         pass
     assert "Traceback" not in server.log()
 
