@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .payload import STAMP
 from .sides import Side
 
 HOST = "127.0.0.1"
@@ -50,8 +49,8 @@ class Crowd:
         self.side = side
         self.received = 0
         self.resets = 0
-        self.stamps: list[int] | None = None
-        """When a list: nanoseconds between publishing and reading, one for each delivery."""
+        self.each: Callable[[Reader, bytes], None] | None = None
+        """Called with every delivery, for those who want more than to count."""
         self.readers: list[Reader] = []
         self._by_number: dict[int, Reader] = {}
         self._poll = select.epoll()
@@ -143,20 +142,14 @@ class Crowd:
                 break
             if data.startswith(event, start):
                 got += 1
-                if self.stamps is not None:
-                    self._stamp(data, start, stop)
+                if self.each is not None:
+                    self.each(reader, data[start:stop])
             else:
                 self._other(reader, data[at] & 0x0F, data[start:stop])
             at = stop
         reader.rest = data[at:]
         reader.count += got
         self.received += got
-
-    def _stamp(self, data: bytes, start: int, stop: int) -> None:
-        assert self.stamps is not None
-        at = data.index(STAMP, start, stop) + len(STAMP)
-        published = int(data[at : data.index(b",", at, stop)])
-        self.stamps.append(time.monotonic_ns() - published)
 
     def _other(self, reader: Reader, opcode: int, payload: bytes) -> None:
         if opcode == 0x9:

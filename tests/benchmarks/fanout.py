@@ -27,6 +27,7 @@ from tests.support.servers import ROOT, ServerKind, ServerProcess
 
 from . import machine, report
 from .crowd import Crowd, Driver
+from .payload import age
 from .sides import SIDES, Side
 
 OUTSTANDING = 20
@@ -161,7 +162,7 @@ def measure(
         others = sum(after[core] - busy[core] for core in other_cores) / len(other_cores)
 
         stamps: list[int] = []
-        crowd.stamps = stamps
+        crowd.each = lambda _, event: stamps.append(age(event))
         steady_cpu = machine.cpu_seconds(pid)
         steady_took = driver.steady(rate=RATE, seconds=options.steady)
         steady_cpu = machine.cpu_seconds(pid) - steady_cpu

@@ -3,8 +3,7 @@
 import time
 from typing import Any
 
-STAMP = b'"at":'
-"""What stands before the time of publishing in a frame."""
+_STAMP = b'"at":'
 
 
 def payload(number: int) -> dict[str, Any]:
@@ -19,3 +18,9 @@ def payload(number: int) -> dict[str, Any]:
         "note": "leave it with the neighbour, second floor, name on the door",
         "items": [3, 14, 15, 92],
     }
+
+
+def age(event: bytes) -> int:
+    """Nanoseconds since the broadcast that an event carries was published."""
+    at = event.index(_STAMP) + len(_STAMP)
+    return time.monotonic_ns() - int(event[at : event.index(b",", at)])

@@ -33,7 +33,20 @@ class Side:
     event: bytes
 
 
-_HELLO = {"type": "hello", "v": 1, "tab": "bench", "subscriptions": [{"topic": TOPIC}]}
+def ours(topic: str, *, application: str) -> Side:
+    """A subscriber of one of our topics."""
+    hello = {"type": "hello", "v": 1, "tab": "bench", "subscriptions": [{"topic": topic}]}
+    return Side(
+        name="ours",
+        label="django_wsrealtime",
+        application=application,
+        path="/realtime/ws/",
+        subprotocol=SUBPROTOCOL,
+        greeting=json.dumps(hello).encode(),
+        ready=b'{"type":"subscribed"',
+        event=b'{"type":"event"',
+    )
+
 
 SIDES = {
     side.name: side
@@ -45,16 +58,7 @@ SIDES = {
             path="/fanout/",
             event=b'{"at"',
         ),
-        Side(
-            name="ours",
-            label="django_wsrealtime",
-            application="tests.benchmarks.site.ours:application",
-            path="/realtime/ws/",
-            subprotocol=SUBPROTOCOL,
-            greeting=json.dumps(_HELLO).encode(),
-            ready=b'{"type":"subscribed"',
-            event=b'{"type":"event"',
-        ),
+        ours(TOPIC, application="tests.benchmarks.site.ours:application"),
         Side(
             name="raw",
             label="raw asyncio writes",

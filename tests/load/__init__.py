@@ -1,0 +1,1 @@
+"""Tests that move much data through real servers; bounded in count and in time."""
