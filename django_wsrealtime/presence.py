@@ -111,12 +111,16 @@ def group(attendances: Iterable[Attendance]) -> list[Member]:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Attendee:
-    """One local connection in one topic; ``told`` once it has a list that diffs apply to."""
+    """One local connection in one topic.
+
+    ``entered``: the broker has it as it is now. ``told``: it has a list that differences apply to.
+    """
 
     sid: str
     member: str
     info: _Info
     subscriber: Subscriber
+    entered: bool = False
     told: bool = False
 
     def attendance(self) -> Attendance:
@@ -220,6 +224,7 @@ class Attendances:
                 topic=topic,
             )
         attendee.info = _Info(name=attendee.info.name, state=dict(state), at=time.time())
+        attendee.entered = False
         await self._attend(feed, [attendee])
         self._ring(feed, announce=True)
 
@@ -268,7 +273,11 @@ class Attendances:
     async def _attend(self, feed: _Feed, attendees: Sequence[_Attendee]) -> bool:
         """Enter connections or renew them; ``False`` if the broker cannot now."""
         entries = [attendee.attendance() for attendee in attendees]
+        for attendee in attendees:
+            attendee.entered = True
         if not await self._ask(self._listener.attend(feed.topic, entries, ttl=TTL)):
+            for attendee in attendees:
+                attendee.entered = False
             return False
         # Whoever left meanwhile may have been entered after being signed off.
         gone = [one.sid for one in attendees if feed.attendees.get(one.sid) is None]
@@ -282,7 +291,7 @@ class Attendances:
         return await self._ask(self._listener.signal(feed.topic, payload))
 
     async def _ask(self, call: Coroutine[Any, Any, None]) -> bool:
-        """Whether the broker did it. If not, the next renewal makes up for it, or the TTL."""
+        """Whether the broker did it. If not, it is tried again, or the TTL makes up for it."""
         try:
             await call
         except BrokerUnavailable:
@@ -290,7 +299,6 @@ class Attendances:
             return False
         except NotSupported as error:
             warn_once("presence", f"Nobody is shown as present: {error}")
-            return False
         return True
 
     async def _renew_regularly(self) -> None:
@@ -326,9 +334,12 @@ class Attendances:
                 del self._feeds[feed.topic]
 
     async def _refresh(self, feed: _Feed) -> bool:
+        """Whether the broker could be asked."""
+        missing = [one for one in feed.attendees.values() if not one.entered]
+        if missing and not await self._attend(feed, missing):
+            return False
         if feed.announce:
-            feed.announce = False
-            await self._announce(feed)
+            feed.announce = not await self._announce(feed)
         if not feed.attendees:
             return True
         try:

@@ -415,14 +415,16 @@ async def test_a_broker_that_is_away_delays_the_list_and_fails_nobody(
     start: Start, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(presence, "RETRY", QUICK)
-    process = start(renew_every=QUICK)
+    process = start()
     before = counters().get("presence.unavailable", 0)
     broker.away = True
     ada = await process.enter("s1", "ada")
+    await process.attendances.set_state(ROOM, "s1", {"n": 1})
     await await_until(lambda: counters()["presence.unavailable"] > before + 3)
     assert ada.frames == []
     broker.away = False
     await await_until(lambda: "ada" in ada.members)
+    assert ada.members["ada"]["state"] == {"n": 1}
 
 
 class Without(MemoryBroker):

@@ -119,6 +119,17 @@ async def test_a_call_leaves_no_connection_open() -> None:
     assert not await threads.run(is_open)
 
 
+async def test_connections_are_looked_at_before_and_after_each_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(threads, "close_old_connections", lambda: done.append("look"))
+    await threads.run(done.append, "call")
+    with pytest.raises(ZeroDivisionError):
+        await threads.run(divmod, 1, 0)
+    assert done == ["look", "call", "look", "look", "look"]
+
+
 async def test_a_test_may_have_the_code_run_in_its_own_thread() -> None:
     here = await sync_to_async(threading.get_ident)()
     with threads.share_thread():
