@@ -91,7 +91,7 @@ class Publication:
         pause("read")
         try:
             found = rows.read(self._plan, self._using, pks)
-        except Exception:  # noqa: BLE001  it is logged; and the application's queryset may raise
+        except Exception:  # whatever the application's queryset raises
             count("publish.failed")
             logger.exception("Rows of %r could not be read again.", self._plan)
             self._lose(pks, {}, why="the database did not answer")

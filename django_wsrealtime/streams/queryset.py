@@ -60,7 +60,7 @@ class RealtimeQuerySet(QuerySet[AnyModel, AnyModel]):
 
     update.alters_data = True  # type: ignore[attr-defined]
 
-    def bulk_create(  # type: ignore[override]
+    def bulk_create(
         self,
         objs: Iterable[AnyModel],
         batch_size: int | None = None,
@@ -89,10 +89,10 @@ class RealtimeQuerySet(QuerySet[AnyModel, AnyModel]):
         manager = self.model._base_manager.using(using)
         with transaction.atomic(using=using, savepoint=False):
             changes = open_changes(using)
-            existing: list[Any] = []
+            existing: dict[Any, None] = {}
             if update_conflicts:
                 existing = _colliding(manager, objs, unique_fields)
-                concerned.note(changes, existing)
+                concerned.note(changes, [*existing])
             told = connections[using].features.can_return_rows_from_bulk_insert
             floor: Any = None
             if not (told and not ignore_conflicts) and any(obj.pk is None for obj in objs):
@@ -102,10 +102,10 @@ class RealtimeQuerySet(QuerySet[AnyModel, AnyModel]):
                 unknown = manager.none()
             created = insert()
             concerned.mark_queryset(changes, unknown)
-            pks = {obj.pk for obj in created if obj.pk is not None}
+            new = dict.fromkeys(obj.pk for obj in created if obj.pk is not None)
             if not ignore_conflicts:
-                concerned.note_created(changes, pks.difference(existing))
-            concerned.mark(changes, [*pks.union(existing)])
+                concerned.note_created(changes, [pk for pk in new if pk not in existing])
+            concerned.mark(changes, [*dict.fromkeys([*existing, *new])])
         return created
 
     bulk_create.alters_data = True  # type: ignore[attr-defined]
@@ -135,7 +135,9 @@ def rows_changed(
     if is_suppressed():
         return
     if isinstance(changed, QuerySet):
-        queryset = changed.using(using or changed._db or router.db_for_write(changed.model))
+        queryset = changed.using(
+            using or getattr(changed, "_db", None) or router.db_for_write(changed.model)
+        )
         changes = open_changes(queryset.db)
         _Concerned(queryset.model, queryset.db, None).mark_queryset(changes, queryset)
         _finish(changes)
@@ -201,7 +203,7 @@ class _Concerned:
             if one.moves:
                 changes.mark_related(one.plan, one.lookup, pks)
 
-    def note_created(self, changes: Changes, pks: Iterable[Any]) -> None:
+    def note_created(self, changes: Changes, pks: Sequence[Any]) -> None:
         """These rows were in no topic before."""
         for plan in self.plans:
             for pk in pks:
@@ -331,7 +333,7 @@ def _locked(queryset: QuerySet[Any, Any], *, limit: int) -> list[Any] | None:
 
 def _colliding(
     queryset: QuerySet[Any, Any], objs: Sequence[Model], unique_fields: Collection[str] | None
-) -> list[Any]:
+) -> dict[Any, None]:
     """The keys of the rows that inserting these objects would update instead."""
     uniques = [tuple(unique_fields)] if unique_fields else _uniques(queryset.model)
     found: dict[Any, None] = {}
@@ -344,7 +346,7 @@ def _colliding(
                     condition |= Q(**values)
         if condition:
             found.update(dict.fromkeys(queryset.filter(condition).values_list("pk", flat=True)))
-    return list(found)
+    return found
 
 
 def _uniques(model: type[Model]) -> list[tuple[str, ...]]:

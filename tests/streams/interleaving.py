@@ -61,7 +61,7 @@ class Writer:
             self._go.acquire()
             try:
                 job()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  raised by the conductor
                 self.error = error
             self.finished = True
             self._stopped.release()
