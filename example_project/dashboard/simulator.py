@@ -63,8 +63,7 @@ class Simulator:
                 note=self.random.choice(NOTES),
             )
         elif orders:
-            # Mostly the oldest first, as kitchens do.
-            self.work_on(self.random.choice(orders[: self.random.choice((4, len(orders)))]))
+            self.work_on(self.random.choice(orders))
 
     def work_on(self, order: Order) -> None:
         if order.status == Order.Status.NEW:

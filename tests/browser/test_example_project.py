@@ -379,6 +379,7 @@ def test_text_and_bytes_come_back_as_they_were_sent(demo: Site, visit: Visit) ->
     page.get_by_role("button", name="Flood").click()
     expect(page.locator("[data-number=back]")).to_have_text("67")
     expect(page.locator("[data-number=buffered]")).to_have_text("0 B")
+    expect(page.locator("[data-number=peak]")).not_to_have_text("0 B")
     expect(page.locator("[data-log] tr[data-same=false]")).to_have_count(0)
 
 

@@ -11,13 +11,16 @@ const { ReconnectingWebSocket } = await import(page.dataset.client);
 let waiting = [];
 let socket;
 const counts = { opened: 0, sent: 0, back: 0 };
+let peak = 0;
 
 function show() {
   for (const item of page.querySelectorAll("[data-state]")) {
     item.toggleAttribute("data-current", Number(item.dataset.state) === socket.readyState);
   }
+  peak = Math.max(peak, socket.bufferedAmount);
   const numbers = {
     buffered: size(socket.bufferedAmount),
+    peak: size(peak),
     opened: `${counts.opened} ${counts.opened === 1 ? "time" : "times"}`,
     sent: String(counts.sent),
     back: String(counts.back),
