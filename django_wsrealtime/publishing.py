@@ -231,6 +231,15 @@ def on_commit(using: str) -> Bucket:
     return bucket
 
 
+def forget_pending() -> None:
+    """Let what is published from now on in this thread belong to transactions of its own.
+
+    For tests, whose outer transaction never commits: what was written before a block of a test is
+    to that block what was committed before.
+    """
+    _transactions.clear()
+
+
 class _Commands:
     """Plain commands that wait for a commit."""
 

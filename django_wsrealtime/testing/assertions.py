@@ -112,6 +112,7 @@ class RealtimeTestMixin:
                 recorded.extend(_published(command, result))
 
         with publishing.observed(note):
+            publishing.forget_pending()
             with ExitStack() as stack:
                 if isinstance(self, TestCase):
                     for alias in self._databases_names(include_mirrors=False):  # type: ignore[attr-defined]
