@@ -10,7 +10,7 @@ from typing import Any
 import redis
 
 from ..errors import BrokerError, BrokerUnavailable
-from .redis_hosts import BUDGET, Host
+from .redis_hosts import BUDGET, AsyncHost
 from .redis_link import PROBLEMS, Links
 from .redis_scripts import Argument, Script, script
 
@@ -28,9 +28,9 @@ class AsyncLink:
         self.run_id = run_id
 
     @classmethod
-    async def connect(cls, host: Host) -> AsyncLink:
+    async def connect(cls, host: AsyncHost) -> AsyncLink:
         """Connect and ask the server who it is."""
-        connection = host.async_connection()
+        connection = host.connection()
         try:
             await connection.connect()
             await connection.send_command("INFO", "server", check_health=False)
@@ -64,10 +64,12 @@ class AsyncLinks:
     Args:
         links: those of this process's threads to the same server; prefix, breaker and clock are
             shared with them.
+        host: how this loop connects.
     """
 
-    def __init__(self, links: Links) -> None:
+    def __init__(self, links: Links, host: AsyncHost) -> None:
         self.links = links
+        self._host = host
         self._idle: list[AsyncLink] = []
         self._free = asyncio.Semaphore(MAX_CONNECTIONS)
         self._ended = False
@@ -108,7 +110,7 @@ class AsyncLinks:
                 try:
                     if link is None:
                         link = await asyncio.wait_for(
-                            AsyncLink.connect(self.links.host), _left(deadline)
+                            AsyncLink.connect(self._host), _left(deadline)
                         )
                     answer = await asyncio.wait_for(ask(link), _left(deadline))
                 except asyncio.TimeoutError as error:

@@ -81,8 +81,7 @@ class Host:
         self._options = {key: value for key, value in options.items() if key not in _IGNORED}
         self._options.update(_ALWAYS)
         # The pools only interpret the options; connections are made and kept by redis_link.
-        self._pool: Any = self._make_pool(redis)
-        self._async_pool: Any = None
+        self._pool = self.make_pool(redis)
         self.db = int(self._pool.connection_kwargs.get("db") or 0)
 
     @property
@@ -96,7 +95,8 @@ class Host:
         )
         return f"Redis at {where}/{self.db}"
 
-    def _make_pool(self, module: Any) -> Any:
+    def make_pool(self, module: Any) -> Any:
+        """What interprets the options: a pool of ``redis`` or of ``redis.asyncio``."""
         if self._address is not None:
             if urlsplit(self._address).scheme not in ("redis", "rediss", "unix"):
                 raise ConfigurationError(
@@ -120,12 +120,10 @@ class Host:
         kwargs = {**self._pool.connection_kwargs, "socket_timeout": BUDGET}
         return self._pool.connection_class(**kwargs)
 
-    def async_connection(self) -> Any:
-        """A connection for an event loop, not connected yet; its reads have no time limit."""
-        if self._async_pool is None:
-            self._async_pool = self._make_pool(redis.asyncio)
-        kwargs = {**self._async_pool.connection_kwargs, "socket_timeout": None}
-        return self._async_pool.connection_class(**kwargs)
+    def close(self) -> None:
+        """Close what is connected to sentinels."""
+        for sentinel in _sentinels(self._pool):
+            sentinel.close()
 
     def fingerprint(self) -> str:
         """The same in all processes that mean the same server."""
@@ -156,6 +154,29 @@ class Host:
                 f"{self.name} answers INFO without a run_id, so a restart could not be noticed."
             )
         return Server(run_id=run_id, version=version, version_text=text)
+
+
+class AsyncHost:
+    """The same server for one event loop: what it keeps for itself belongs to that loop."""
+
+    def __init__(self, host: Host) -> None:
+        self._pool = host.make_pool(redis.asyncio)
+        self.identify = host.identify
+
+    def connection(self) -> Any:
+        """A connection, not connected yet; its reads have no time limit."""
+        kwargs = {**self._pool.connection_kwargs, "socket_timeout": None}
+        return self._pool.connection_class(**kwargs)
+
+    async def aclose(self) -> None:
+        """Close what is connected to sentinels."""
+        for sentinel in _sentinels(self._pool):
+            await sentinel.aclose()
+
+
+def _sentinels(pool: Any) -> Sequence[Any]:
+    manager = getattr(pool, "sentinel_manager", None)
+    return () if manager is None else manager.sentinels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

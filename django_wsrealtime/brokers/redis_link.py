@@ -177,6 +177,7 @@ class Links:
         self.breaker.close()
         while self._idle:
             self._idle.pop().close()
+        self.host.close()
 
     # --- the pool ---
 

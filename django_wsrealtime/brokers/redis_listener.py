@@ -13,6 +13,7 @@ from ..protocol.position import Position, Start
 from . import redis_scripts
 from .base import Attendance, Handler, History, Listener, Page
 from .redis_async import AsyncLinks
+from .redis_hosts import AsyncHost
 from .redis_pubsub import Bell
 from .seal import Kind
 from .tasks import end
@@ -36,9 +37,11 @@ class RedisListener(Listener):
         self._layout = broker.layout
         self._seal = broker.seal
         self._handler = handler
-        self._links = [AsyncLinks(links) for links in broker.links]
+        self._hosts = [AsyncHost(host) for host in broker.layout.hosts]
+        servers = list(zip(broker.links, self._hosts, strict=True))
+        self._links = [AsyncLinks(links, host) for links, host in servers]
         self._bells = [
-            Bell(links, self._hear, lambda: handler.on_doubt(None)) for links in broker.links
+            Bell(links, host, self._hear, lambda: handler.on_doubt(None)) for links, host in servers
         ]
         self._clock_keeper = asyncio.get_running_loop().create_task(
             self._keep_clocks(), name="wsrealtime clocks"
@@ -106,6 +109,7 @@ class RedisListener(Listener):
         await end(self._clock_keeper)
         await asyncio.gather(*(bell.aclose() for bell in self._bells))
         await asyncio.gather(*(links.close() for links in self._links))
+        await asyncio.gather(*(host.aclose() for host in self._hosts))
 
     # --- inside ---
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import BrokerUnavailable
 from ..instrumentation import count, logger
-from .redis_hosts import BUDGET
+from .redis_hosts import BUDGET, AsyncHost
 from .redis_link import PROBLEMS, Links
 from .tasks import end
 
@@ -38,15 +38,21 @@ class Bell:
     """A connection that hears channels, for as long as :meth:`aclose` is not called.
 
     Args:
-        links: how to reach the server; prefix and breaker are shared with them.
+        links: prefix and breaker are shared with them.
+        host: how this loop connects.
         hear: called with a topic and what rang, in the loop; must not block.
         doubt: called after an interruption, once everything is subscribed again.
     """
 
     def __init__(
-        self, links: Links, hear: Callable[[str, bytes], None], doubt: Callable[[], None]
+        self,
+        links: Links,
+        host: AsyncHost,
+        hear: Callable[[str, bytes], None],
+        doubt: Callable[[], None],
     ) -> None:
         self._links = links
+        self._host = host
         self._hear = hear
         self._doubt = doubt
         self._channels = f"{links.prefix}bell:".encode()
@@ -158,7 +164,7 @@ class Bell:
             await asyncio.sleep(pause * random.uniform(0.1, 1.0))
 
     async def _connect(self) -> Any:
-        connection = self._links.host.async_connection()
+        connection = self._host.connection()
         try:
             await asyncio.wait_for(connection.connect(), BUDGET)
         except BaseException:
