@@ -63,6 +63,8 @@ class Plan:
 
     def __init__(self, stream: type[ModelStream]) -> None:
         assert stream.route is not None
+        if not has_table(getattr(stream, "model", None)):
+            raise UnknownLookup("it has no model with a table")
         self.stream = stream
         self.model: type[Model] = stream.model
         self.route = stream.route
@@ -74,6 +76,12 @@ class Plan:
         for name in self.fields:
             if (path := _path_or_annotation(stream, name)) is not None:
                 self.paths[name] = path
+        # The related models to follow, each with the relations that lead to it.
+        self.related: tuple[tuple[type[Model], tuple[Step, ...]], ...] = tuple(
+            (model, resolve_relation(self.model, lookup))
+            for model, lookups in stream.depends_on.items()
+            for lookup in ([lookups] if isinstance(lookups, str) else lookups)
+        )
         self.partition: dict[str, Path] = {
             parameter: resolve(self.model, lookup)
             for parameter, lookup in stream.partition_by.items()
@@ -199,14 +207,6 @@ class Plan:
         """Every path through which values come into this stream."""
         return [*self.paths.values(), *self.partition.values()]
 
-    def dependencies(self) -> list[tuple[type[Model], tuple[Step, ...]]]:
-        """The related models to follow, each with the relations that lead to it."""
-        return [
-            (model, resolve_relation(self.model, path))
-            for model, paths in self.stream.depends_on.items()
-            for path in ([paths] if isinstance(paths, str) else paths)
-        ]
-
     def __repr__(self) -> str:
         return f"<plan of {self.stream.__name__}>"
 
@@ -223,6 +223,11 @@ def _path_or_annotation(stream: type[ModelStream], name: str) -> Path | None:
 
 def _is_file(path: Path) -> bool:
     return isinstance(path.leaf, models.FileField) and not path.rest
+
+
+def has_table(model: Any) -> bool:
+    """Whether this is a model whose rows are stored."""
+    return isinstance(model, type) and issubclass(model, Model) and not model._meta.abstract
 
 
 def pk_field(model: type[Model]) -> AnyField:

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from django.core.checks import CheckMessage, Error, Warning
-from django.db.models import Model
 from django.db.models.constants import LOOKUP_SEP
 
 from ..topics import registry
 from . import paths
+from .membership import has_table
 from .paths import Path, Step, UnknownLookup
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def check_streams() -> list[CheckMessage]:
 
 def check(stream: type[ModelStream]) -> list[CheckMessage]:
     """What is wrong with one stream."""
-    model = getattr(stream, "model", None)
-    if not (isinstance(model, type) and issubclass(model, Model)) or model._meta.abstract:
+    model: Any = getattr(stream, "model", None)
+    if not has_table(model):
         return [
             Error(
                 f"{stream.__qualname__}.model is {model!r}; a stream needs a model that has a "

@@ -46,7 +46,7 @@ def dependencies(plan: Plan) -> list[Dependency]:
 
 
 def _declared(plan: Plan) -> Iterator[Dependency]:
-    for model, steps in plan.dependencies():
+    for model, steps in plan.related:
         lookup = steps[-1].lookup
         forward = all(step.field.concrete and not step.many for step in steps)
         yield Dependency(
@@ -182,7 +182,7 @@ def betweens(plan: Plan) -> list[Between]:
     """The many-to-many relations that a stream's values come through."""
     found: dict[str, Between] = {}
     lines = [path.steps for path in plan.lookups()]
-    lines += [steps for _, steps in plan.dependencies()]
+    lines += [steps for _, steps in plan.related]
     for steps in lines:
         for step in steps:
             if step.through is not None:

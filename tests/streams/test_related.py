@@ -109,7 +109,8 @@ def test_a_related_object_moves_the_row(declare: Declare, bus: Bus, store: Store
 def test_objects_that_point_to_the_row(declare: Declare, bus: Bus, store: Store) -> None:
     class Paid(ModelStream):
         def get_queryset(self) -> QuerySet[Any]:
-            return super().get_queryset().annotate(paid=Count("payments"))
+            queryset: QuerySet[Any] = super().get_queryset().annotate(paid=Count("payments"))
+            return queryset
 
     declare(
         "orders",
