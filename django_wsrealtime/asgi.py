@@ -67,7 +67,7 @@ class _WebSockets:
         from .conf import conf
         from .transports.origin import refusal
 
-        if scope["path"] == conf().path:
+        if scope["path"].removeprefix(scope.get("root_path", "")) == conf().path:
             await self._topics(scope, receive, send)
             return
         if (reason := refusal(scope)) is not None:

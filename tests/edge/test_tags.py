@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, ClassVar
 
 import django
 import pytest
@@ -18,6 +18,8 @@ from django.template import Context, Engine, TemplateSyntaxError, engines
 from django.test import Client, RequestFactory, override_settings
 from django.urls import path, set_script_prefix
 from django.utils.functional import SimpleLazyObject
+from django.views.decorators.cache import cache_page
+from django.views.decorators.vary import vary_on_cookie
 
 from django_wsrealtime.errors import ConfigurationError, UnknownTopic
 from django_wsrealtime.protocol.position import Since
@@ -276,7 +278,11 @@ def crowd(request: HttpRequest) -> HttpResponse:
 
 
 class Urls:
-    urlpatterns = [path("", everybody), path("crowd/", crowd)]
+    urlpatterns: ClassVar[list[Any]] = [
+        path("", everybody),
+        path("crowd/", crowd),
+        path("cached/", cache_page(60)(vary_on_cookie(crowd))),
+    ]
 
 
 @pytest.mark.django_db
@@ -289,6 +295,42 @@ def test_a_page_for_one_user_varies_on_the_cookie_and_no_other_does(
     response = client.get("/crowd/")
     assert "Cookie" in response["Vary"]
     assert b"grant=" in response.content
+
+
+CACHED = (
+    "django.middleware.cache.UpdateCacheMiddleware",
+    "django.middleware.cache.FetchFromCacheMiddleware",
+)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("url", ["/crowd/", "/cached/"])
+def test_a_cache_keeps_one_page_for_each_user(settings: Any, url: str) -> None:
+    settings.ROOT_URLCONF = Urls
+    if url == "/crowd/":
+        settings.MIDDLEWARE = [
+            settings.MIDDLEWARE[0],
+            CACHED[0],
+            *settings.MIDDLEWARE[1:],
+            CACHED[1],
+        ]
+    settings.CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+            "LOCATION": f"test_tags{url}",
+        }
+    }
+
+    def shown_to(client: Client) -> list[dict[str, str | None]]:
+        found = Elements(client.get(url).content.decode()).found
+        return [attributes for _, attributes in found]
+
+    ada, bob = Client(), Client()
+    for client, name in ((ada, "ada"), (bob, "bob")):
+        client.force_login(get_user_model().objects.create(username=name))
+    seen = shown_to(ada)
+    assert shown_to(ada) == seen  # it came from the cache, its time included
+    assert shown_to(bob)[-1]["grant"] != seen[-1]["grant"]
 
 
 @pytest.mark.django_db
