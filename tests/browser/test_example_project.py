@@ -232,7 +232,7 @@ def test_the_page_shows_who_else_is_here(demo: Site, visit: Visit) -> None:
     for page in (ada, grace):
         expect(page.locator("[data-member=ada]")).to_be_visible()
         expect(page.locator("[data-member=grace]")).to_be_visible()
-    grace.goto(f"{demo.address}/echo/")
+    grace.goto(demo.address)
     expect(ada.locator("[data-member=grace]")).to_have_count(0)
 
 
