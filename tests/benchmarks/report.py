@@ -23,7 +23,7 @@ def fanout(rows: Sequence[Row], *, command: str) -> str:
     for row in rows:
         groups[row["server"], row["side"]].append(row)
     lines = [
-        f"Command: `python -m tests.benchmarks.fanout {command}`".rstrip(),
+        f"Command: `{f'python -m tests.benchmarks.fanout {command}'.rstrip()}`",
         "",
         (
             f"{rows[0]['subscribers']} subscribers, {max(row['run'] for row in rows)} runs;"
@@ -70,9 +70,37 @@ def fanout(rows: Sequence[Row], *, command: str) -> str:
             str(sum(row["resets"] for row in some)),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "Machine and versions:", ""]
-    lines += [f"- {name}: {value}" for name, value in machine.describe().items()]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_machine()])
+
+
+def calls(tables: Sequence[Mapping[str, Sequence[Any]]], *, command: str, rounds: int) -> str:
+    """The report of :mod:`.publish`; in each table the others are compared with the first."""
+    lines = [
+        f"Command: `{f'python -m tests.benchmarks.publish {command}'.rstrip()}`",
+        "",
+        f"{rounds} rounds; each cell: median (least–most) of the rounds.",
+    ]
+    for table in tables:
+        (_, first), *_ = table.items()
+        lines += [
+            "",
+            "| one call | µs until it returns | of the first | µs CPU | of the first |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        for name, costs in table.items():
+            cells = [name]
+            for field in ("wall_us", "cpu_us"):
+                own = [getattr(cost, field) for cost in costs]
+                base = [getattr(cost, field) for cost in first]
+                ratios = [one / other for one, other in zip(own, base, strict=True)]
+                cells += [spread(own), spread(ratios, 2)]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, *_machine()])
+
+
+def _machine() -> list[str]:
+    described = [f"- {name}: {value}" for name, value in machine.describe().items()]
+    return ["", "Machine and versions:", "", *described, ""]
 
 
 def _total(rows: Sequence[Row], name: str) -> str:
