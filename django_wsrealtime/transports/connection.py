@@ -75,7 +75,7 @@ class Connection:
         )
         self._window = self._session.window
         self._local: Local = get_local()
-        self._requests = Requests(self, self._local)
+        self.requests = Requests(self, self._local)
         self._timer: asyncio.TimerHandle | None = None
         self._chains: dict[str, deque[Job]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -196,22 +196,22 @@ class Connection:
 
     def _join(self, join: session.Join) -> None:
         def job() -> Awaitable[None]:
-            return self._requests.join(join.topic, join.start, grant=join.grant, id=join.id)
+            return self.requests.join(join.topic, join.start, grant=join.grant, id=join.id)
 
         self._enqueue(join.topic, job, id=join.id)
 
     def _leave(self, id: Any, topic: str) -> None:
         async def job() -> None:
-            await self._requests.leave(topic)
+            await self.requests.leave(topic)
             self.answer(id)
 
         self._enqueue(topic, job, id=id)
 
     def _perform(self, request: Call | Publish | SetPresence | codec.BinaryPublish) -> None:
-        self._enqueue(request.topic, lambda: self._requests.perform(request), id=request.id)
+        self._enqueue(request.topic, lambda: self.requests.perform(request), id=request.id)
 
     def _pass_on(self, whisper: Whisper) -> None:
-        self._enqueue(f"whisper:{whisper.topic}", lambda: self._requests.whisper(whisper))
+        self._enqueue(f"whisper:{whisper.topic}", lambda: self.requests.whisper(whisper))
 
     # --- order ---
 
@@ -268,7 +268,7 @@ class Connection:
             # What runs may be half done and goes on; what has not begun never will.
             while len(waiting) > 1:
                 waiting.pop()
-        self._requests.cancel()
+        self.requests.cancel()
 
     def _start(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = self._loop.create_task(work)

@@ -129,7 +129,8 @@ class Local:
         assert identity is not None
         for name in self.hub.subscribed(connection):
             try:
-                await access.authorize(access.find(name), identity, grant=None)
+                grant = connection.requests.grant(name)
+                await access.authorize(access.find(name), identity, grant=grant)
             except ProtocolError:
                 count("revoked")
                 self.hub.revoke(connection, name)

@@ -43,6 +43,10 @@ class Requests:
         assert identity is not None, "requests are only accepted after welcome"
         return identity
 
+    def grant(self, topic: str) -> str | None:
+        """The grant by which a topic is followed, if it is."""
+        return self._grants.get(topic)
+
     def cancel(self) -> None:
         """The connection is gone: nobody waits for its joins any more."""
         for join in list(self._joins):
