@@ -92,9 +92,9 @@ function randomBytes(count) {
 }
 
 function open() {
-  const url = new URL(page.dataset.echoPath, location.href);
-  url.protocol = url.protocol.replace("http", "ws");
-  socket = new ReconnectingWebSocket(url.href);
+  // An echo answers everything, so anything will do as a heartbeat; it is not shown.
+  const heartbeat = { message: "/beat", answer: "/beat", interval: 20_000 };
+  socket = new ReconnectingWebSocket(page.dataset.echoPath, [], { heartbeat });
   socket.binaryType = "arraybuffer";
   socket.addEventListener("open", () => {
     counts.opened += 1;
