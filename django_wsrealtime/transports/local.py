@@ -103,8 +103,7 @@ class Local:
         order = Order.read(signal)
         for connection in self._of(order.user):
             if order.topic:
-                self.hub.revoke(connection, order.topic)
-                connection.left(order.topic)
+                self._revoke(connection, order.topic)
             elif order.reconnect:
                 connection.close(CloseCode.PERMISSION_CHANGED)
             else:
@@ -132,10 +131,13 @@ class Local:
                 grant = connection.requests.grant(name)
                 await access.authorize(access.find(name), identity, grant=grant)
             except ProtocolError:
-                count("revoked")
-                self.hub.revoke(connection, name)
-                connection.left(name)
-                await self.attendances.leave(name, connection.sid)
+                self._revoke(connection, name)
+
+    def _revoke(self, connection: Connection, topic: str) -> None:
+        count("revoked")
+        self.hub.revoke(connection, topic)
+        connection.left(topic)
+        self._start(self.attendances.leave(topic, connection.sid))
 
     # --- the end ---
 

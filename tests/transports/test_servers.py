@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +19,7 @@ from tests.protocol.test_codec import MALFORMED
 from tests.support.servers import SERVER_KINDS, ServerProcess
 
 pytestmark = pytest.mark.parametrize("server", SERVER_KINDS, indirect=True)
-RECEIVE = 10.0
+RECEIVE = 30.0
 
 
 @pytest.fixture
@@ -33,6 +34,7 @@ class Peer:
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
         self._ids = itertools.count(1)
+        self._kept: deque[dict[str, Any]] = deque()
 
     def send(self, **frame: Any) -> None:
         self.socket.send(json.dumps(frame))
@@ -44,19 +46,21 @@ class Peer:
     def until(self, type: str, **fields: Any) -> dict[str, Any]:
         """The next frame of a type; marks are answered on the way."""
         while True:
-            frame = self.receive()
+            frame = self._kept.popleft() if self._kept else self.receive()
             if frame["type"] == "mark":
                 self.send(type="ack", n=frame["n"])
             if frame["type"] == type and fields.items() <= frame.items():
                 return frame
 
     def ask(self, **frame: Any) -> dict[str, Any]:
+        """The answer; what comes before it is kept for :meth:`until`."""
         id = next(self._ids)
         self.send(id=id, **frame)
         while True:
             answer = self.receive()
             if answer.get("id") == id:
                 return answer
+            self._kept.append(answer)
 
 
 @contextmanager
