@@ -166,7 +166,9 @@ class Result:
 
     Args:
         outcome: what became of it.
-        positions: per topic, the position of the entry (of the first one, for a duplicate).
+        positions: per topic, the position of the entry (of the first one, for a duplicate); of a
+            reset, the beginning of the new epoch. Empty if it was refused, and where a backend
+            without history numbers nothing.
     """
 
     outcome: Outcome
@@ -319,7 +321,11 @@ class Listener(ABC):
 
     @abstractmethod
     async def subscribe(self, topics: Sequence[str]) -> None:
-        """Hear of these topics from now on; returns when the store has confirmed it."""
+        """Hear of these topics from now on; returns when the store has confirmed it.
+
+        If it raises, none of those that were not heard before will be. Not to be called for a
+        topic while another call for it is under way.
+        """
 
     @abstractmethod
     async def unsubscribe(self, topics: Sequence[str]) -> None:
@@ -331,7 +337,10 @@ class Listener(ABC):
 
     @abstractmethod
     async def heads(self, topics: Mapping[str, History]) -> Mapping[str, Position]:
-        """The ends of many logs, in one round trip. Logs that do not exist are left out."""
+        """The ends of many logs, in one round trip, which keeps these logs alive.
+
+        Logs that do not exist (any more) are left out: whoever has a position in one must read it.
+        """
 
     @abstractmethod
     async def signal(self, topic: str, payload: bytes) -> None:

@@ -48,9 +48,18 @@ class RedisListener(Listener):
         )
 
     async def subscribe(self, topics: Sequence[str]) -> None:
-        await asyncio.gather(
-            *(self._bells[index].subscribe(some) for index, some in self._by_server(topics).items())
+        servers = self._by_server(topics)
+        answers = await asyncio.gather(
+            *(self._bells[index].subscribe(some) for index, some in servers.items()),
+            return_exceptions=True,
         )
+        errors = [answer for answer in answers if answer is not None]
+        if errors:
+            # All of them or none: who is told of a failure listens to nothing of it.
+            for answer, (index, some) in zip(answers, servers.items(), strict=True):
+                if answer is None:
+                    await self._bells[index].unsubscribe(some)
+            raise errors[0]
 
     async def unsubscribe(self, topics: Sequence[str]) -> None:
         await asyncio.gather(
