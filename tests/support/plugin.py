@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
+from asgiref.sync import SyncToAsync
 from django.conf import settings
 from django.db import connections
 from django.test import TransactionTestCase
@@ -36,6 +37,7 @@ _MARKER_OF_FIXTURE = {
     "redis_server_factory": "redis",
     "chromium": "browser",
 }
+_LOAD_DIRECTORIES = {"faults", "load"}
 
 
 # Which tests run -----------------------------------------------------------------------------
@@ -56,7 +58,7 @@ def _belongs(item: pytest.Item) -> bool:
     needs_postgres = item.get_closest_marker("postgres") is not None
     if settings.TEST_DATABASE == "sqlite":
         return not needs_postgres
-    elsewhere = any(item.get_closest_marker(name) for name in ("browser", "packaging"))
+    elsewhere = any(item.get_closest_marker(name) for name in ("browser", "load", "packaging"))
     return needs_postgres or (_uses_database(item) and not elsewhere)
 
 
@@ -77,6 +79,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for fixture, marker in _MARKER_OF_FIXTURE.items():
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(marker)
+        if _LOAD_DIRECTORIES & set(item.path.parts):
+            item.add_marker("load")
     _refuse_coroutines_beside_browser(items)
     deselected = [item for item in items if not _belongs(item)]
     if deselected:
@@ -136,6 +140,17 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(autouse=True)
+def _asgiref_thread_without_connections() -> Iterator[None]:
+    """Close what a test has opened in the thread that ``sync_to_async`` shares.
+
+    Channels looks at that thread's connections on every message; one that is left from a test with
+    a database would be looked at in a test without one, and fail it.
+    """
+    yield
+    SyncToAsync.single_thread_executor.submit(connections.close_all).result()
 
 
 @pytest.fixture(scope="session")

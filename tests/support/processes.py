@@ -67,6 +67,7 @@ class ChildProcess:
                 extra_groups=None if user is None else [],
                 start_new_session=True,
             )
+        self._owner = os.getpid()
         _running.add(self)
 
     @property
@@ -80,6 +81,11 @@ class ChildProcess:
     @property
     def alive(self) -> bool:
         return self.returncode is None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this very process started it: a fork of the tests ends nothing of theirs."""
+        return self._owner == os.getpid()
 
     def log(self) -> str:
         """The end of what the program has printed so far."""
@@ -128,5 +134,5 @@ class ChildProcess:
 @atexit.register
 def _kill_all() -> None:
     for process in list(_running):
-        if process.alive:
+        if process.is_ours and process.alive:
             process.kill()
