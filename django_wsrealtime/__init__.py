@@ -24,9 +24,10 @@ if TYPE_CHECKING:
         rows_changed,
         suppress_publishing,
     )
-    from .topics import Presence, Topic, action, apublish, publish, register
+    from .topics import Presence, Topic, action, register
     from .topics.control import disconnect, recheck
     from .topics.listen import asubscribe
+    from .topics.publish import apublish, publish
 
 _MODULES = {
     "ActionError": "errors",
