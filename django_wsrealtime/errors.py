@@ -87,7 +87,8 @@ class ProtocolError(RealtimeError):
     """A peer sent what the protocol does not allow.
 
     Args:
-        code: what kind of fault; travels to the peer.
+        code: what kind of fault; travels to the peer. One of :class:`ErrorCode`, or an
+            application's own.
         message: one sentence: what came, what was expected.
         id: the ``id`` of the faulty frame, where it could be read.
         topic: the topic of the faulty frame, where it could be read.
@@ -97,7 +98,7 @@ class ProtocolError(RealtimeError):
 
     def __init__(
         self,
-        code: ErrorCode,
+        code: ErrorCode | str,
         message: str,
         *,
         id: int | str | None = None,
@@ -112,6 +113,11 @@ class ProtocolError(RealtimeError):
         self.topic = topic
         self.retry_after = retry_after
         self.fatal = fatal
+
+    @property
+    def name(self) -> str:
+        """The code as it travels."""
+        return self.code.value if isinstance(self.code, ErrorCode) else self.code
 
 
 class ActionError(RealtimeError):

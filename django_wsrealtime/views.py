@@ -102,7 +102,7 @@ def _identify(request: HttpRequest) -> Identity:
 
 
 def _refusal(error: ProtocolError) -> HttpResponse:
-    frame = Error(code=error.code.value, message=error.message)
+    frame = Error(code=error.name, message=error.message)
     return HttpResponse(codec.encode(frame), content_type="application/json", status=400)
 
 

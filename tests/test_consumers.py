@@ -48,7 +48,7 @@ class Ticker(TopicConsumer):
         try:
             await self.subscribe(content["topic"])
         except ProtocolError as error:
-            await self.send_json({"error": error.code.value})
+            await self.send_json({"error": error.name})
 
 
 @pytest.fixture

@@ -338,7 +338,7 @@ class Session:
         if self.closed:
             return []
         frame = Error(
-            code=error.code.value if isinstance(error.code, ErrorCode) else str(error.code),
+            code=error.name,
             message=error.message,
             id=error.id,
             topic=error.topic,
