@@ -181,7 +181,7 @@ class Driver:
         grant: let the publisher publish so many broadcasts.
     """
 
-    STALL = 3.0
+    STALL = 10.0
     """Seconds without any delivery after which what is missing is taken for lost."""
 
     def __init__(self, crowd: Crowd, grant: Callable[[int], Any]) -> None:

@@ -28,6 +28,7 @@ from tests.support.servers import ROOT, ServerKind, ServerProcess
 from . import machine, report
 from .crowd import Crowd, Driver
 from .payload import age
+from .publisher import READY
 from .sides import SIDES, Side
 
 OUTSTANDING = 20
@@ -108,6 +109,7 @@ def publishing(side: Side, *, redis: str) -> Iterator["subprocess.Popen[bytes]"]
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.benchmarks.publisher", side.name],
         stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         cwd=ROOT,
         env={
             **os.environ,
@@ -115,11 +117,15 @@ def publishing(side: Side, *, redis: str) -> Iterator["subprocess.Popen[bytes]"]
             "BENCHMARK_REDIS": redis,
         },
     )
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
+        if process.stdout.read(len(READY)) != READY:
+            raise RuntimeError(f"the publisher ended with {process.wait(5)}")
         yield process
     finally:
-        assert process.stdin is not None
         process.stdin.close()
+        process.stdout.close()
         try:
             process.wait(5)
         except subprocess.TimeoutExpired:

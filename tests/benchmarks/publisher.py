@@ -1,8 +1,8 @@
 """Publishes one broadcast for each byte on its standard input: ``python -m … publisher SIDE``.
 
-The load client gives a byte whenever a broadcast may be published, so that it alone decides how
-many are under way. The stock side publishes from a running loop, on one warm connection: the
-quickest way it has.
+It says ``ready`` first. The load client gives a byte whenever a broadcast may be published, so that
+it alone decides how many are under way. The stock side publishes from a running loop, on one warm
+connection: the quickest way it has.
 """
 
 import asyncio
@@ -14,11 +14,18 @@ import django
 from .payload import payload
 from .sides import TOPIC
 
+READY = b"ready"
+
+
+def _say_ready() -> None:
+    os.write(1, READY)
+
 
 def _publish_ours() -> None:
     from django_wsrealtime import publish
 
     number = 0
+    _say_ready()
     while credits := os.read(0, 4096):
         for _ in credits:
             number += 1
@@ -36,6 +43,7 @@ async def _publish_stock() -> None:
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     number = 0
+    _say_ready()
     while credits := await reader.read(4096):
         for _ in credits:
             number += 1
@@ -51,6 +59,7 @@ def _publish_raw() -> None:
 
     client = redis.Redis.from_url(os.environ["BENCHMARK_REDIS"])
     number = 0
+    _say_ready()
     while credits := os.read(0, 4096):
         for _ in credits:
             number += 1
