@@ -70,7 +70,7 @@ def _names(plan: Plan, model: type[Model], steps: Sequence[Step]) -> Names | Non
         field = path.steps[len(steps)].field if len(path.steps) > len(steps) else path.leaf
         names.update((field.name, getattr(field, "attname", field.name)))
     link = steps[-1].field  # a relation that leads back is a field of the related model
-    if not link.concrete:
+    if link.auto_created:
         names.update((link.field.name, link.field.attname))
     return frozenset(names)
 
@@ -167,7 +167,7 @@ class Between:
             pk_set: the objects on the other side; ``None``: all.
         """
         here = self.step.prefix or "pk"
-        declared_here = self.step.field.concrete
+        declared_here = not self.step.field.auto_created
         if declared_here is not reverse:
             yield here, [instance.pk]
             if not getattr(self.step.field.remote_field, "symmetrical", False):
