@@ -63,6 +63,7 @@ async function make({ entry, name }) {
       pure_getters: true,
       unsafe_arrows: true,
       keep_fargs: false,
+      unsafe: true,
       sequences: false,
       if_return: false,
       lhs_constants: false,
@@ -88,7 +89,7 @@ async function make({ entry, name }) {
   return {
     [`${name}.js`]: `${named.code}\n`,
     [`${name}.js.map`]: `${JSON.stringify(sourceMap)}\n`,
-    [`${name}.d.ts`]: await readFile(join(here, `${name}.d.ts`), "utf8"),
+    [`${name}.d.ts`]: await readFile(join(here, `types/${name}.d.ts`), "utf8"),
   };
 }
 

@@ -91,7 +91,8 @@ export const createConnection = (owner) => {
   };
 
   /** When an open link needs something next. */
-  const next = () => Math.min(deadline, heard + silence, probed + keepalive);
+  const next = () =>
+    deadline < Infinity ? deadline : Math.min(heard + silence, probed + keepalive);
 
   /**
    * Ask for a sign of life within `ms`; without one the link is dead.

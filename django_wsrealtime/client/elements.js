@@ -54,7 +54,7 @@ export const defineElements = (realtime) => {
         item.textContent = name ?? id;
         list.append(item);
       }
-      node.dataset.count = `${presence.count}`;
+      /** @type {any} */ (node.dataset).count = presence.count;
       node.replaceChildren(list);
     };
     show();

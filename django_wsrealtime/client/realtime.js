@@ -35,7 +35,7 @@ export const createRealtime = ({
   token,
 } = {}) => {
   const { on, emit } = createEmitter();
-  const client = "wsrealtime.js/0.1.0";
+  const client = "wsrealtime/0.1.0";
   const tab = crypto.getRandomValues(new Uint32Array(4)).join("-");
   /** @type {Map<string, import("./subscription.js").Subscription>} */
   const subscriptions = new Map();
@@ -203,7 +203,8 @@ export const createRealtime = ({
 
     /** As the browser's WebSocket counts: 0 connecting, 1 open, 3 closed. */
     get readyState() {
-      return { open: 1, closed: 3 }[/** @type {"open"} */ (realtime.state)] ?? 0;
+      const { state } = realtime;
+      return state === "open" ? 1 : state === "closed" ? 3 : 0;
     },
 
     /** Bytes that wait, in our queue and in the browser's. */

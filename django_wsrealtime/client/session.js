@@ -35,8 +35,8 @@ import { ask, IDLE, JOINING, LIVE, newTopic, questionOf, refetch } from "./topic
 
 /** Events held back at most while a snapshot is incomplete. */
 const MOST_HELD = 1000;
-/** Where `hello` would grow beyond what servers read, the rest follows one by one. */
-const MOST_HELLO = 32_000;
+/** Topics that `hello` rejoins, so that it stays within what servers read; the rest follows it. */
+const MOST_HELLO = 50;
 /** We stay below the server's rates by this factor, because messages bunch on their way. */
 const SLACK = 1.25;
 
@@ -276,7 +276,7 @@ export const createSession = (options, effect, clock, random = Math.random) => {
       /** @type {ReturnType<typeof questionOf>[]} */
       const subscriptions = [];
       for (const topic of topics.values()) {
-        if (topic.due <= clock() && JSON.stringify(subscriptions).length < MOST_HELLO) {
+        if (topic.due <= clock() && subscriptions.length < MOST_HELLO) {
           subscriptions.push(questionOf(topic));
           topic.phase = JOINING;
           topic.id = undefined;
