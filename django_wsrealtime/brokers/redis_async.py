@@ -21,20 +21,22 @@ MAX_CONNECTIONS = 8
 class AsyncLink:
     """One connection, connected, and which run of the server it leads to."""
 
-    __slots__ = ("_connection", "run_id")
+    __slots__ = ("_connection", "generation", "run_id")
 
-    def __init__(self, connection: Any, run_id: str) -> None:
+    def __init__(self, connection: Any, run_id: str, generation: int) -> None:
         self._connection = connection
         self.run_id = run_id
+        self.generation = generation
 
     @classmethod
-    async def connect(cls, host: AsyncHost) -> AsyncLink:
+    async def connect(cls, host: AsyncHost, generation: int) -> AsyncLink:
         """Connect and ask the server who it is."""
         connection = host.connection()
         try:
             await connection.connect()
             await connection.send_command("INFO", "server", check_health=False)
-            return cls(connection, host.identify(await connection.read_response()).run_id)
+            server = host.identify(await connection.read_response())
+            return cls(connection, server.run_id, generation)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -106,11 +108,14 @@ class AsyncLinks:
             deadline = time.monotonic() + BUDGET
             while True:
                 link = self._idle.pop() if self._idle else None
+                if link is not None and link.generation != self.links.generation:
+                    await link.close()
+                    continue
                 fresh = link is None
                 try:
                     if link is None:
                         link = await asyncio.wait_for(
-                            AsyncLink.connect(self._host), _left(deadline)
+                            AsyncLink.connect(self._host, self.links.generation), _left(deadline)
                         )
                     answer = await asyncio.wait_for(ask(link), _left(deadline))
                 except asyncio.TimeoutError as error:

@@ -168,6 +168,17 @@ class AsyncHost:
         kwargs = {**self._pool.connection_kwargs, "socket_timeout": None}
         return self._pool.connection_class(**kwargs)
 
+    async def has_moved(self, connection: Any) -> bool:
+        """Whether the sentinels name another master than the one this connection leads to.
+
+        Raises:
+            redis.RedisError: no sentinel knows.
+        """
+        if not _sentinels(self._pool):
+            return False
+        address = await self._pool.get_master_address()
+        return tuple(address) != (connection.host, connection.port)
+
     async def aclose(self) -> None:
         """Close what is connected to sentinels."""
         for sentinel in _sentinels(self._pool):

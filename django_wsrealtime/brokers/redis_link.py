@@ -34,10 +34,11 @@ PROBLEMS = (redis.RedisError, OSError)
 class Link:
     """One connection, connected, and which run of the server it leads to."""
 
-    __slots__ = ("_connection", "run_id")
+    __slots__ = ("_connection", "generation", "run_id")
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, generation: int) -> None:
         """Connect; waits at most as long as every single step of it may take."""
+        self.generation = generation
         self._connection = host.connection()
         self._connection.connect()
         self._connection.send_command("INFO", "server", check_health=False)
@@ -93,6 +94,8 @@ class Links:
         self._idle: deque[Link] = deque()
         self._pid = os.getpid()
         self._ended = False
+        self.generation = 0
+        """Rises when another server takes over; connections of older ones are given up."""
         self.breaker = Breaker(name=host.name, probe=self._probe)
 
     # --- what the broker asks ---
@@ -165,6 +168,13 @@ class Links:
         self.breaker.trip(error)
         return BrokerUnavailable(f"{self.host.name} cannot be used: {error}")
 
+    def moved(self) -> None:
+        """Another server has taken over: what is connected leads to the wrong one."""
+        count("bus.moved")
+        logger.warning("Another server has taken over from %s.", self.host.name)
+        self.generation += 1
+        self.clock.forget()
+
     def forget(self) -> None:
         """After a fork: the connections are the parent's; they are dropped, not shut down."""
         self._pid = os.getpid()
@@ -189,7 +199,7 @@ class Links:
                 link = self._idle.pop()
             except IndexError:
                 return self._dial(deadline)
-            if not link.stale:
+            if link.generation == self.generation and not link.stale:
                 return link
             link.close()
 
@@ -207,7 +217,7 @@ class Links:
 
     def connect(self) -> Link:
         """A new connection that has said hello."""
-        link = Link(self.host)
+        link = Link(self.host, self.generation)
         try:
             answer = link.run(script("hello"), self.header(link.run_id, self.hello_arguments()))
         except PROBLEMS:

@@ -175,7 +175,7 @@ class Bell:
         """Listen until the connection is lost or silent."""
         loop = asyncio.get_running_loop()
         listening = loop.create_task(self._listen(connection, interrupted=interrupted))
-        pinging = loop.create_task(self._ping())
+        pinging = loop.create_task(self._ping(connection))
         try:
             await asyncio.wait({listening, pinging}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -239,8 +239,8 @@ class Bell:
             count("bus.handler_failed")
             logger.exception("What listens to a broker failed while it was told to doubt.")
 
-    async def _ping(self) -> None:
-        """Ping until the server has been silent for too long."""
+    async def _ping(self, connection: Any) -> None:
+        """Ping until the server has been silent for too long, or is not the master any more."""
         silent = 0
         while silent < SILENT_PINGS:
             self._heard = False
@@ -248,8 +248,18 @@ class Bell:
             await asyncio.sleep(PING_EVERY)
             # Counted in turns, not in time: a loop that stood still has not listened either.
             silent = 0 if self._heard else silent + 1
+            if await self._has_moved(connection):
+                self._links.moved()
+                raise BrokerUnavailable("another server has taken over")
         count("bus.silent")
         raise BrokerUnavailable(f"it was silent for {PING_EVERY * SILENT_PINGS:g} s")
+
+    async def _has_moved(self, connection: Any) -> bool:
+        try:
+            return await asyncio.wait_for(self._host.has_moved(connection), BUDGET)
+        except (*PROBLEMS, asyncio.TimeoutError) as error:
+            logger.debug("No sentinel of %s answers: %s", self._links.host.name, error)
+            return False
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import redis
 
@@ -11,6 +12,8 @@ from django_wsrealtime.brokers.redis import RedisBroker
 from django_wsrealtime.errors import BrokerUnavailable
 from django_wsrealtime.instrumentation import counters
 from django_wsrealtime.testing.conformance import Ears
+from tests.support import services
+from tests.support.processes import ChildProcess, accepts, free_port
 from tests.support.redis import RedisServer
 from tests.support.waiting import wait_until
 
@@ -88,3 +91,41 @@ def counted(name: str, at_least: int = 1) -> Iterator[None]:
     yield
     risen = counters().get(name, 0) - before
     assert risen >= at_least, f"{name} rose by {risen}; expected {at_least} or more"
+
+
+class Sentinel:
+    """A sentinel that watches one master."""
+
+    def __init__(self, server: RedisServer, directory: Path) -> None:
+        self.port = free_port()
+        config = directory / "sentinel.conf"
+        config.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {directory}\n"
+            f"sentinel monitor mymaster 127.0.0.1 {server.port} 1\n"
+        )
+        self._process = ChildProcess(
+            [str(services.locate("redis")), str(config), "--sentinel"],
+            name="sentinel",
+            log=directory / "sentinel.log",
+        )
+        self._process.wait_ready(lambda: accepts(self.port))
+
+    def stop(self) -> None:
+        self._process.terminate()
+
+    def fail_over(self) -> None:
+        """Have the replica take over; returns when it is the master."""
+        with redis.Redis(port=self.port) as client:
+            # It learns of the replica from the master, every ten seconds.
+            wait_until(lambda: client.sentinel_slaves("mymaster"), 20.0)
+            before = client.sentinel_get_master_addr_by_name("mymaster")
+            wait_until(lambda: _ordered(client), 20.0)
+            wait_until(lambda: client.sentinel_get_master_addr_by_name("mymaster") != before, 20.0)
+
+
+def _ordered(client: redis.Redis) -> bool:
+    try:
+        client.sentinel_failover("mymaster")
+    except redis.ResponseError:  # no replica that is good enough yet
+        return False
+    return True

@@ -25,13 +25,12 @@ from django_wsrealtime.brokers.base import (
 from django_wsrealtime.brokers.redis import RedisBroker
 from django_wsrealtime.brokers.redis_hosts import read_layout
 from django_wsrealtime.errors import BrokerUnavailable, ConfigurationError
-from tests.support import services
 from tests.support.plugin import RedisServerFactory
-from tests.support.processes import ChildProcess, accepts, free_port
+from tests.support.processes import free_port
 from tests.support.redis import RedisServer
 from tests.support.waiting import wait_until
 
-from .redis_tools import KEPT, broker_on, client_of, counted, ears_on, publish, topic_on
+from .redis_tools import KEPT, Sentinel, broker_on, client_of, counted, ears_on, publish, topic_on
 
 
 @pytest.fixture
@@ -433,7 +432,7 @@ class TestServers:
         self, redis_server_factory: RedisServerFactory, tmp_path: Path
     ) -> None:
         server = redis_server_factory()
-        sentinel = _Sentinel(server, tmp_path)
+        sentinel = Sentinel(server, tmp_path)
         try:
             broker = RedisBroker(
                 hosts=[
@@ -479,27 +478,6 @@ class TestServers:
     def test_hosts_that_mean_nothing_are_refused(self, hosts: Any) -> None:
         with pytest.raises(ConfigurationError):
             read_layout(hosts=hosts)
-
-
-class _Sentinel:
-    """A sentinel that watches one master."""
-
-    def __init__(self, server: RedisServer, directory: Path) -> None:
-        self.port = free_port()
-        config = directory / "sentinel.conf"
-        config.write_text(
-            f"port {self.port}\nbind 127.0.0.1\ndir {directory}\n"
-            f"sentinel monitor mymaster 127.0.0.1 {server.port} 1\n"
-        )
-        self._process = ChildProcess(
-            [str(services.locate("redis")), str(config), "--sentinel"],
-            name="sentinel",
-            log=directory / "sentinel.log",
-        )
-        self._process.wait_ready(lambda: accepts(self.port))
-
-    def stop(self) -> None:
-        self._process.terminate()
 
 
 class TestRowsOnSeveralServers:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from tests.support.waiting import wait_until
 
 from .redis_tools import (
     KEPT,
+    Sentinel,
     broker_on,
     client_of,
     ears_on,
@@ -270,6 +272,34 @@ class TestTheStoreIsAway:
             publish(broker, "t", b"1")
             server.restart()
             assert publish(broker, "t", b"2")[0].positions["t"].offset == 1
+
+
+class TestAReplicaTakesOver:
+    def test_by_order_of_the_sentinel(
+        self, redis_server_factory: RedisServerFactory, tmp_path: Path
+    ) -> None:
+        master, replica = redis_server_factory(), redis_server_factory()
+        with client_of(replica) as client:
+            client.execute_command("REPLICAOF", "127.0.0.1", master.port)  # type: ignore[no-untyped-call]
+            wait_until(lambda: client.info("replication")["master_link_status"] == "up")
+        sentinel = Sentinel(master, tmp_path)
+        broker = RedisBroker(
+            hosts=[{"sentinels": [("127.0.0.1", sentinel.port)], "master_name": "mymaster"}]
+        )
+        try:
+            with ears_on(broker, "t") as ears:
+                position, since = past(broker, "t")
+                sentinel.fail_over()
+                publish_when_possible(broker, "t", b"new")
+                wait_until(lambda: ("doubt", None) in ears.heard)
+                publish_when_possible(broker, "t", b"newer")
+                wait_until(lambda: b"newer" in [entry.body for entry in ears.entries("t")])
+                assert_reset(broker, "t", position, since)
+            with client_of(replica) as client:
+                assert client.exists(broker.links[0].prefix + "log:t")
+        finally:
+            broker.close()
+            sentinel.stop()
 
 
 class TestTheBellIsLost:
