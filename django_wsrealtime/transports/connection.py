@@ -144,7 +144,7 @@ class Connection:
 
     def fail(self, error: ProtocolError) -> None:
         """A request was not fulfilled."""
-        count(f"error.{error.name if isinstance(error.code, ErrorCode) else 'application'}")
+        count(f"error.{error.name if isinstance(error.code, ErrorCode) else 'action'}")
         self._carry_out(self._session.fail(error))
 
     def left(self, topic: str) -> None:
