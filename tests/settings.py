@@ -15,6 +15,7 @@ Read from the environment, so that one module serves both:
     ``WSREALTIME`` as JSON. Absent: the defaults.
 """
 
+import getpass
 import json
 import os
 import tempfile
@@ -67,12 +68,16 @@ TEMPLATES = [
     },
 ]
 
+# Named by process id; tests.support removes those of processes that are gone.
+SQLITE_DIR = Path(tempfile.gettempdir()) / f"databases-of-{getpass.getuser()}"
+SQLITE_DIR.mkdir(mode=0o700, exist_ok=True)
+
 TEST_DATABASE = os.environ.get("TEST_DATABASE", "sqlite")
 
 
 def _sqlite(alias: str) -> dict[str, Any]:
     """A database in a file: threads and processes see the same rows, as in production."""
-    path = Path(tempfile.gettempdir()) / f"wsrealtime-tests-{os.getpid()}-{alias}.sqlite3"
+    path = SQLITE_DIR / f"{os.getpid()}-{alias}.sqlite3"
     return {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get(f"TEST_DATABASE_{alias.upper()}", str(path)),

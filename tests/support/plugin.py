@@ -21,6 +21,7 @@ from django.test import TransactionTestCase
 
 from . import services, summary
 from .postgres import PostgresServer
+from .processes import remove_databases_of_the_dead
 from .redis import RedisServer
 from .servers import ROOT, ServerKind, ServerProcess
 from .tcp_proxy import TcpProxy
@@ -93,6 +94,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_started_key] = time.monotonic()
+    remove_databases_of_the_dead(settings.SQLITE_DIR)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -32,6 +32,25 @@ def accepts(port: int) -> bool:
         return probe.connect_ex((HOST, port)) == 0
 
 
+def is_running(pid: int) -> bool:
+    """Whether a process with this id exists, whoever owns it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def remove_databases_of_the_dead(directory: Path) -> None:
+    """Remove ``<pid>-…`` files of processes that ended without cleaning up."""
+    for path in directory.glob("*-*.sqlite3*"):
+        pid = path.name.split("-")[0]
+        if pid.isdigit() and not is_running(int(pid)):
+            path.unlink(missing_ok=True)
+
+
 class ProcessDied(RuntimeError):
     """A child ended before it was ready; the message holds the end of its log."""
 

@@ -1,7 +1,10 @@
 """The fixtures keep their promises: what they start runs, misbehaves on demand and ends."""
 
 import asyncio
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +17,12 @@ from django.db import connection, connections
 
 from tests.support import services, summary
 from tests.support.plugin import RedisServerFactory
-from tests.support.processes import HOST, accepts, free_port
+from tests.support.processes import (
+    HOST,
+    accepts,
+    free_port,
+    remove_databases_of_the_dead,
+)
 from tests.support.redis import RedisServer
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import Timeout, await_until, wait_until
@@ -199,6 +207,17 @@ def test_postgres_is_postgres() -> None:
     booking = Booking.objects.create(labels=["a", "b"])
     booking.refresh_from_db()
     assert booking.labels == ["a", "b"]
+
+
+def test_only_databases_of_the_dead_are_removed(tmp_path: Path) -> None:
+    finished = subprocess.Popen([sys.executable, "-c", ""])
+    finished.wait()
+    kept = [tmp_path / f"{os.getpid()}-default.sqlite3", tmp_path / "unrelated.sqlite3"]
+    gone = [tmp_path / f"{finished.pid}-default.sqlite3{end}" for end in ("", "-wal", "-shm")]
+    for path in kept + gone:
+        path.touch()
+    remove_databases_of_the_dead(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
 
 
 def test_services_are_named_when_missing(monkeypatch: pytest.MonkeyPatch) -> None:
