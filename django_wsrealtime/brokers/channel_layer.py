@@ -56,7 +56,7 @@ from .breaker import Breaker
 from .channel_listener import ChannelListener, Ring
 from .seal import Kind, Seal
 
-BUDGET = 0.9
+BUDGET = 0.8
 """Seconds that one call may take."""
 MAX_ROWS = 10_000
 """Rows whose ticket and topics one process remembers."""

@@ -27,7 +27,7 @@ from .tasks import end
 if TYPE_CHECKING:
     from .channel_layer import ChannelLayerBroker
 
-BUDGET = 0.9
+BUDGET = 0.8
 """Seconds that a subscription may take."""
 ECHO_EVERY = 0.1
 """Seconds between two attempts to hear oneself in a topic."""

@@ -23,7 +23,7 @@ from django.conf import settings
 from ..conf import conf
 from ..errors import BrokerError, ConfigurationError
 
-BUDGET = 0.9
+BUDGET = 0.8
 """Seconds that one call may take in all, connecting included."""
 MIN_VERSION = (6, 0)
 
