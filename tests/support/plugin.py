@@ -38,7 +38,7 @@ _MARKER_OF_FIXTURE = {
     "redis_server_factory": "redis",
     "chromium": "browser",
 }
-_LOAD_DIRECTORIES = {"faults", "load"}
+_MARKER_OF_DIRECTORY = {"browser": "browser", "faults": "load", "load": "load"}
 
 
 # Which tests run -----------------------------------------------------------------------------
@@ -64,7 +64,7 @@ def _belongs(item: pytest.Item) -> bool:
 
 
 def _refuse_coroutines_beside_browser(items: Sequence[pytest.Item]) -> None:
-    with_browser = {item.path for item in items if item.get_closest_marker("browser")}
+    with_browser = {item.path for item in items if "chromium" in getattr(item, "fixturenames", ())}
     for item in items:
         function = getattr(item, "function", None)
         if item.path in with_browser and inspect.iscoroutinefunction(function):
@@ -80,8 +80,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for fixture, marker in _MARKER_OF_FIXTURE.items():
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(marker)
-        if _LOAD_DIRECTORIES & set(item.path.parts):
-            item.add_marker("load")
+        for directory, marker in _MARKER_OF_DIRECTORY.items():
+            if directory in item.path.parts:
+                item.add_marker(marker)
     _refuse_coroutines_beside_browser(items)
     deselected = [item for item in items if not _belongs(item)]
     if deselected:

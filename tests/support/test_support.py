@@ -135,7 +135,7 @@ def test_proxy_delays_both_ways(echo_port: int, tcp_proxy: Proxy) -> None:
 def test_proxy_resets_clients_of_a_dead_target(tcp_proxy: Proxy) -> None:
     proxy = tcp_proxy(free_port())
     # The reset may come while connecting still.
-    with pytest.raises(ConnectionResetError), connect(proxy.port) as client:  # noqa: PT012
+    with pytest.raises(ConnectionResetError), connect(proxy.port) as client:
         client.recv(100)
 
 
