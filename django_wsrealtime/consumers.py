@@ -17,7 +17,9 @@ from .protocol.codec import Kind
 from .protocol.position import Start
 from .topics import access
 from .topics.access import Identity
-from .topics.listen import Received, asubscribe
+from .topics.base import Topic
+from .topics.events import Event
+from .topics.listen import asubscribe
 from .topics.registry import registry
 from .transports.origin import request_of
 
@@ -33,11 +35,11 @@ class TopicConsumer(AsyncJsonWebsocketConsumer):
                 await self.accept()
                 await self.subscribe("quotes/ACME")
 
-            async def on_price(self, received):          # events named "price"
-                await self.send_json(received.data)
+            async def on_price(self, event):             # events named "price"
+                await self.send_json(event.data)
 
-            async def on_reset(self, received):          # what was shown is stale
-                await self.send_json({"reset": received.event})
+            async def on_reset(self, event):             # what was shown is stale
+                await self.send_json({"reset": event.data})
 
     Methods are called for events that the *server* published. What members published goes to
     :meth:`on_member_event`, whatever they named it, so that nobody calls a method from outside.
@@ -47,29 +49,38 @@ class TopicConsumer(AsyncJsonWebsocketConsumer):
         super().__init__(*args, **kwargs)
         self._listening: dict[str, asyncio.Task[None]] = {}
 
-    async def subscribe(self, topic: str, *, since: Start = None, ask: bool = True) -> None:
+    async def subscribe(self, topic: str | Topic, *, since: Start = None, ask: bool = True) -> None:
         """Receive a topic's events from now on.
 
         Args:
-            topic: the topic's name.
+            topic: a topic or its name.
             since: where to begin; ``None``: now.
             ask: whether the topic's rule must allow ``scope["user"]``.
 
         Raises:
             UnknownTopic: no route matches.
-            ProtocolError: the rule does not allow it.
+            ProtocolError: the rule does not allow it, or the topic's snapshot failed.
         """
         source = registry.resolve(topic)
         if ask:
             await access.authorize(source, self.identity, grant=None)
-        await self.unsubscribe(topic)
-        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._listening[topic] = asyncio.create_task(self._listen(topic, since, ready))
-        await ready
+        await self.unsubscribe(source)
+        joined = asyncio.Event()
+        task = asyncio.create_task(self._listen(source, since, joined))
+        self._listening[source.name] = task
+        task.add_done_callback(lambda _: joined.set())
+        await joined.wait()
+        if task.done():
+            del self._listening[source.name]
+            task.result()
 
-    async def unsubscribe(self, topic: str) -> None:
-        """Receive a topic's events no longer."""
-        task = self._listening.pop(topic, None)
+    async def unsubscribe(self, topic: str | Topic) -> None:
+        """Receive a topic's events no longer.
+
+        Args:
+            topic: a topic or its name; one that is not followed is no error.
+        """
+        task = self._listening.pop(str(topic), None)
         if task is not None:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -90,13 +101,13 @@ class TopicConsumer(AsyncJsonWebsocketConsumer):
             sid=str(id(self)),
         )
 
-    async def on_reset(self, received: Received) -> None:
-        """What is known of the topic is stale; ``received.data`` is the snapshot, if it has one."""
+    async def on_reset(self, event: Event) -> None:
+        """What is known of the topic is stale; ``event.data`` is the snapshot, if it has one."""
 
-    async def on_member_event(self, received: Received) -> None:
+    async def on_member_event(self, event: Event) -> None:
         """A member published something."""
 
-    async def on_event(self, received: Received) -> None:
+    async def on_event(self, event: Event) -> None:
         """The server published an event for which there is no method of its own."""
 
     async def websocket_disconnect(self, message: Any) -> None:
@@ -105,13 +116,13 @@ class TopicConsumer(AsyncJsonWebsocketConsumer):
             await self.unsubscribe(topic)
         await super().websocket_disconnect(message)
 
-    async def _listen(self, topic: str, since: Start, ready: asyncio.Future[None]) -> None:
-        events = asubscribe(topic, since=since, joined=lambda: ready.set_result(None))
+    async def _listen(self, topic: Topic, since: Start, joined: asyncio.Event) -> None:
+        events = asubscribe(topic, since=since, joined=joined.set)
         async with contextlib.aclosing(events):
-            async for received in events:
-                await self._dispatch(received)
+            async for event in events:
+                await self._dispatch(event)
 
-    def _handler(self, event: str) -> Callable[[Received], Awaitable[None]]:
+    def _handler(self, event: str) -> Callable[[Event], Awaitable[None]]:
         """The method for an event's name; those that mean something else are none."""
         name = f"on_{event}"
         method = getattr(self, name, None)
@@ -119,17 +130,17 @@ class TopicConsumer(AsyncJsonWebsocketConsumer):
             return self.on_event
         return method
 
-    async def _dispatch(self, received: Received) -> None:
-        handler: Callable[[Received], Awaitable[None]]
-        if received.type == "reset":
+    async def _dispatch(self, event: Event) -> None:
+        handler: Callable[[Event], Awaitable[None]]
+        if event.is_reset:
             handler = self.on_reset
-        elif received.kind == Kind.CLIENT:
+        elif event.kind == Kind.CLIENT:
             handler = self.on_member_event
         else:
-            handler = self._handler(received.event)
+            handler = self._handler(event.event)
         try:
-            await handler(received)
+            await handler(event)
         except Exception:
             count("consumer.failed")
-            logger.exception("%s failed in the event %r.", type(self).__name__, received.event)
+            logger.exception("%s failed in the event %r.", type(self).__name__, event.event)
             await self.close(code=1011)

@@ -29,17 +29,17 @@ class Ticker(TopicConsumer):
         await self.accept()
         await self.subscribe("quotes/ACME")
 
-    async def on_price(self, received: Any) -> None:
-        await self.send_json({"price": received.data})
+    async def on_price(self, event: Any) -> None:
+        await self.send_json({"price": event.data})
 
-    async def on_event(self, received: Any) -> None:
-        await self.send_json({"other": received.event})
+    async def on_event(self, event: Any) -> None:
+        await self.send_json({"other": event.event})
 
-    async def on_member_event(self, received: Any) -> None:
-        await self.send_json({"member": received.event})
+    async def on_member_event(self, event: Any) -> None:
+        await self.send_json({"member": event.event})
 
-    async def on_reset(self, received: Any) -> None:
-        await self.send_json({"reset": received.event})
+    async def on_reset(self, event: Any) -> None:
+        await self.send_json({"reset": event.event})
 
     async def shout(self, message: dict[str, Any]) -> None:
         await self.send_json({"shout": message["text"]})
@@ -120,3 +120,17 @@ async def test_a_discontinuity_is_told(ticker: WebsocketCommunicator) -> None:
 
     get_broker().append([Reset(topic="quotes/ACME", reason="lost", history=History())])
     assert await ticker.receive_json_from() == {"reset": "lost"}
+
+
+async def test_a_snapshot_that_fails_is_told_to_whoever_subscribes(
+    ticker: WebsocketCommunicator,
+) -> None:
+    @register("broken")
+    class Broken(Topic):
+        public = True
+
+        def snapshot(self) -> Any:
+            raise LookupError("no table")
+
+    await ticker.send_json_to({"topic": "broken"})
+    assert await ticker.receive_json_from() == {"error": "internal"}

@@ -324,8 +324,13 @@ class BodyInfo(msgspec.Struct):
     key: str | None = None
     origin: str | None = None
     sender: Any = msgspec.field(default=None, name="from")
-    payload: bytes = b""
+    payload: bytes | None = None
     """Of a binary event."""
+
+    @property
+    def value(self) -> Any:
+        """What the application published: ``bytes``, or what the JSON says."""
+        return msgspec.json.decode(self.data) if self.payload is None else self.payload
 
 
 _body_info = msgspec.json.Decoder(BodyInfo)
@@ -344,8 +349,7 @@ def read_body(body: bytes) -> BodyInfo:
     """
     if is_binary(body):
         event, start = _read_text(body, 1)
-        kind = Kind.CLIENT if body[0] == _BINARY_KINDS[Kind.CLIENT] else Kind.APP
-        return BodyInfo(kind=kind, event=event, payload=body[start:])
+        return BodyInfo(kind=_binary_kind(body[0]), event=event, payload=body[start:])
     try:
         return _body_info.decode(b"{%b}" % body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -362,12 +366,6 @@ def binary_body(*, kind: str, event: str, payload: bytes) -> bytes:
     return bytes((_BINARY_KINDS[kind],)) + _text(event) + payload
 
 
-def binary_payload(body: bytes) -> bytes:
-    """The application's bytes in a binary event's body."""
-    _, start = _read_text(body, 1)
-    return body[start:]
-
-
 def binary_frame(*, topic: str, epoch: str, offset: int, body: bytes) -> bytes:
     """Complete a binary event; ``offset`` 0 means that it is in no log."""
     name, start = _read_text(body, 1)
@@ -381,6 +379,42 @@ def binary_frame(*, topic: str, epoch: str, offset: int, body: bytes) -> bytes:
             body[start:],
         )
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BinaryEvent:
+    """What stands in a binary event's frame (kinds 1 and 2)."""
+
+    topic: str
+    epoch: str
+    offset: int
+    kind: str
+    event: str
+    payload: bytes
+
+
+def read_binary_frame(frame: bytes) -> BinaryEvent:
+    """Take what :func:`binary_frame` put together apart again.
+
+    Raises:
+        ProtocolError: it is none.
+    """
+    topic, at = _read_text(frame, 2)
+    epoch, at = _read_text(frame, at)
+    event, at = _read_text(frame, at)
+    offset, at = _read_varuint(frame, at)
+    return BinaryEvent(
+        topic=topic,
+        epoch=epoch,
+        offset=offset,
+        kind=_binary_kind(frame[1]),
+        event=event,
+        payload=frame[at:],
+    )
+
+
+def _binary_kind(number: int) -> str:
+    return Kind.CLIENT if number == _BINARY_KINDS[Kind.CLIENT] else Kind.APP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -469,13 +503,13 @@ def _read_text(message: bytes, at: int, *, most: int = 1_000) -> tuple[str, int]
 
 __all__ = [
     "KEYED_KINDS",
+    "BinaryEvent",
     "BinaryPublish",
     "BodyInfo",
     "Kind",
     "Sender",
     "binary_body",
     "binary_frame",
-    "binary_payload",
     "decode",
     "decode_binary",
     "encode",
@@ -484,6 +518,7 @@ __all__ = [
     "event_frame",
     "event_head",
     "is_binary",
+    "read_binary_frame",
     "read_body",
     "snapshot_chunks",
     "split",

@@ -141,7 +141,7 @@ async def member_publish(
 def _command(
     topic: str | Topic, event: str, data: Any, *, origin: Origin, key: str | None
 ) -> Publish:
-    known = topic if isinstance(topic, Topic) else registry.resolve(topic)
+    known = registry.resolve(topic)
     body = _body(known, event, data, kind=Kind.APP, key=key, origin=tab_of(origin))
     scoped = None if key is None else f"app:{key}"
     return Publish(topic=known.name, body=body, history=known.history, key=scoped)

@@ -100,12 +100,17 @@ class Registry:
                 return known.topic_class.of(name=name, params=params)
         return None
 
-    def resolve(self, name: str) -> Topic:
+    def resolve(self, name: str | Topic) -> Topic:
         """The topic of this name, for callers that are trusted with the list of routes.
+
+        Args:
+            name: the topic's name; a topic stands for itself.
 
         Raises:
             UnknownTopic: there is none; the message says which names there are.
         """
+        if not isinstance(name, str):
+            return name
         topic = self.find(name)
         if topic is None:
             raise UnknownTopic(self._explain(name))

@@ -247,8 +247,8 @@ async def test_server_code_listens_too(application: Any) -> None:
         joined = asyncio.Event()
 
         async def bot() -> None:
-            async for received in asubscribe("room/a", joined=joined.set):
-                heard.append(f"{received.kind} {received.event} {received.data}")
+            async for event in asubscribe("room/a", joined=joined.set):
+                heard.append(f"{event.kind} {event.event} {event.data}")
                 if len(heard) == 2:
                     return
 
