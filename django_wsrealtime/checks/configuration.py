@@ -25,7 +25,7 @@ def import_failure(path: str) -> str | None:
         import_string(path)
     except ImportError as error:
         return str(error)
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         # Whatever the project's module does when it is imported, a check must not end the command.
         logger.exception("Importing %s failed.", path)
         return repr(error)

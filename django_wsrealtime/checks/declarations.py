@@ -33,6 +33,17 @@ def check_topics(**kwargs: Any) -> list[CheckMessage]:
                     id="wsrealtime.E050",
                 )
             )
+        if kind.revalidate_on:
+            models = ", ".join(model._meta.label for model in kind.revalidate_on)
+            found.append(
+                Warning(
+                    f"{registration} declares revalidate_on, which this version does not act on: "
+                    f"a change of {models} ends no subscription that is open.",
+                    hint="Call recheck(user) where these change.",
+                    obj=kind,
+                    id="wsrealtime.W053",
+                )
+            )
     return [*found, *_overlaps(), *_beyond_broker(), *check_streams()]
 
 

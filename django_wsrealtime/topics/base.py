@@ -63,7 +63,9 @@ class Topic:
     keyed: ClassVar[bool] = False
     """Whether an event replaces earlier ones of its key, so that the latest of each are enough."""
     revalidate_on: ClassVar[Sequence[type[Model]]] = ()
-    """Models whose changes ask :meth:`can_subscribe` again at once."""
+    """Models whose changes concern :meth:`can_subscribe`.
+
+    This version does not act on it, and a system check says so: call ``recheck(user)``."""
 
     route: ClassVar[Route | None] = None
     """What the names of these topics look like; set by :func:`~.registry.register`."""

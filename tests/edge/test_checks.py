@@ -15,6 +15,7 @@ from django.apps import AppConfig, apps
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from django.core.asgi import get_asgi_application as django_application
+from django.contrib.sessions.models import Session
 from django.core.checks import CheckMessage, Error, Warning, run_checks
 from django.urls import path
 
@@ -384,6 +385,18 @@ def test_w052_presence_that_the_broker_cannot_keep(topics: Any, settings: Any) -
     assert ids(declarations.check_topics()) == []
     settings.WSREALTIME = {"BROKER": f"{HERE}.PoorBroker"}
     assert ids(declarations.check_topics()) == ["W052"]
+
+
+def test_w053_a_declaration_that_nothing_acts_on(topics: Any) -> None:
+    @topics.register("members")
+    class Members(Topic):
+        public = True
+        revalidate_on = [Session]
+
+    [message] = declarations.check_topics()
+    assert message.id == "wsrealtime.W053"
+    assert "sessions.Session" in message.msg
+    assert "recheck(user)" in (message.hint or "")
 
 
 # --- the deployment ----------------------------------------------------------------------------
