@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .assertions import Published, RealtimeTestMixin
-from .client import ClientSubscription, ConnectionClosed, RealtimeClient
+from .client import ClientSubscription, ConnectionClosed, RealtimeClient, RequestFailed
 
 __all__ = [
     "ClientSubscription",
@@ -11,4 +11,5 @@ __all__ = [
     "Published",
     "RealtimeClient",
     "RealtimeTestMixin",
+    "RequestFailed",
 ]

@@ -153,6 +153,10 @@ class ClientSubscription:
 class RealtimeClient:
     """A connected client; use it with ``async with``.
 
+    A ``TestCase`` never commits, so what its actions save or publish reaches no client, unless it
+    is published with ``on_commit=False`` or :func:`~django_wsrealtime.apublish`. Use it in a
+    ``TransactionTestCase`` to see what happens after a commit.
+
     Args:
         application: the project's ASGI application.
         user: who it is; default: a visitor who is not signed in.
