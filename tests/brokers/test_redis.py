@@ -525,7 +525,8 @@ class TestRowsOnSeveralServers:
         broker = RedisBroker(hosts=servers)
         name = str(time.time_ns())
         a, b, c = (topic_on(broker, index, name) for index in (0, 1, 2))
-        row = f"row/{name}"
+        # On the server of `a`, so that a move to `b` is one across servers from its first request.
+        row = topic_on(broker, 0, f"row/{name}")
         broker.append([_change(row, None, {a: b"in a"}, [])])
         dying = RedisBroker(hosts=servers)
         left = iter(range(requests + 1))
