@@ -15,6 +15,7 @@ export const start = () => {
     document.dispatchEvent(new CustomEvent(`realtime:${name}`, { detail }));
   });
   defineElements(realtime);
-  if (tag) realtime.open();
+  // The first subscription opens it, so that `hello` carries what the page follows; else this does.
+  if (tag) page.addEventListener("load", realtime.open);
   return realtime;
 };

@@ -58,10 +58,8 @@ export const createRealtime = ({
    * @param {string} path
    * @param {RequestInit} [init]
    */
-  const load = async (path, init) => {
-    const response = await fetch(prefix + path, { signal: AbortSignal.timeout(10_000), ...init });
-    return response.ok ? response.json() : Promise.reject(response);
-  };
+  const load = async (path, init) =>
+    (await fetch(prefix + path, { signal: AbortSignal.timeout(10_000), ...init })).json();
 
   /** Exchange the grants for new ones; if they cannot be asked for, the old ones are tried again. */
   const renew = async () => {
