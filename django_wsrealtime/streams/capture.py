@@ -218,6 +218,8 @@ def after_save(
         if own:
             changes.note(plan, pk, NO_TOPICS)
         changes.mark(plan, pk, plan.written(instance))
+        if plan.filtering and not created and concerns(plan.moving, update_fields):
+            changes.note_evidence(plan, pk, plan.evidence(instance))
     for dependency in watch.dependencies:
         if (
             dependency.deletions_only
@@ -241,7 +243,7 @@ def _publish(plan: Plan, instance: Model, using: str, pk: Any) -> bool:
     values = instances.values(instance, plan.attributes)
     if values is None:
         return False
-    topics = plan.topics([tuple([values[index] for index in plan.partition_indices])])
+    topics = plan.topic(tuple([values[index] for index in plan.partition_indices]))
     return publish_created(plan, using, pk, Row(values, topics))
 
 

@@ -35,13 +35,14 @@ def rows_kept() -> int:
 class Dirty:
     """What the buckets of one transaction share."""
 
-    __slots__ = ("before", "changes", "published", "touched", "using", "writes")
+    __slots__ = ("before", "changes", "evidence", "published", "touched", "using", "writes")
 
     def __init__(self, using: str) -> None:
         self.using = using
         self.published = False
         self.changes: dict[publishing.Bucket, Changes] = {}
         self.before: dict[Plan, dict[Any, Topics]] = {}
+        self.evidence: dict[Plan, dict[Any, dict[str, Any]]] = {}
         self.touched: dict[Plan, set[str]] = {}
         self.writes = itertools.count(1)
 
@@ -112,6 +113,11 @@ class Changes:
         elif pk not in before:
             self.dirty.touch(plan, topics)
 
+    def note_evidence(self, plan: Plan, pk: Any, evidence: dict[str, Any] | None) -> None:
+        """The row passes the filter or not by these values, which were written last."""
+        if evidence is not None and self.dirty.before.get(plan, {}).get(pk) == NO_TOPICS:
+            self.dirty.evidence.setdefault(plan, {})[pk] = evidence
+
     def note_rows(self, plan: Plan, pks: Iterable[Any]) -> None:
         """Look up where these rows are, before they change."""
         unknown = [pk for pk in pks if not self.knows(plan, pk)]
@@ -159,6 +165,7 @@ class Changes:
                 using=dirty.using,
                 written=merged.get(plan, {}),
                 before=dirty.before.get(plan, {}),
+                evidence=dirty.evidence.get(plan, {}),
                 touched=dirty.touched.get(plan, set()),
             ).publish(ticket)
 

@@ -111,7 +111,7 @@ class Plan:
             else None
         )
         self.topic = lru_cache(maxsize=NAMES_KEPT)(self._topic)
-        self.everywhere = NO_TOPICS if self.partition else frozenset(filter(None, [self.topic(())]))
+        self.everywhere = NO_TOPICS if self.partition else self.topic(())
 
     def many(self, name: str) -> bool:
         """Whether a row may have several values for this field."""
@@ -123,22 +123,25 @@ class Plan:
 
     # --- topics ---
 
-    def _topic(self, values: tuple[Any, ...]) -> str | None:
-        """The topic of rows with these values; ``None`` if there is no such topic."""
+    def _topic(self, values: tuple[Any, ...]) -> frozenset[str]:
+        """The topic of rows with these values, as a set; empty if there is no such topic."""
         if None in values:
-            return None
+            return NO_TOPICS
         try:
-            return self.route.reverse(dict(zip(self.partition, values, strict=True)))
+            return frozenset((self.route.reverse(dict(zip(self.partition, values, strict=True))),))
         except (TypeError, ValueError) as error:
             warn_once(
                 f"unnamed:{self.route.text}",
                 f"Rows of {self.model._meta.label} are in no topic of {self.route.text!r}: {error}",
             )
-            return None
+            return NO_TOPICS
 
     def topics(self, rows: Iterable[tuple[Any, ...]]) -> frozenset[str]:
-        """The topics of one row; it has several values if its partition has."""
-        return frozenset(name for values in rows if (name := self.topic(values)) is not None)
+        """The topics of several rows."""
+        found: set[str] = set()
+        for values in rows:
+            found |= self.topic(values)
+        return frozenset(found)
 
     def written(self, instance: Model) -> frozenset[str] | None:
         """Where the values of an instance say that its row belongs; ``None`` if they do not say.
@@ -156,7 +159,17 @@ class Plan:
             if value is self or hasattr(value, "resolve_expression"):
                 return None
             values.append(value)
-        return self.topics([tuple(values)])
+        return self.topic(tuple(values))
+
+    def evidence(self, instance: Model) -> dict[str, Any] | None:
+        """The values of an instance that the filter judges by; ``None`` if they are not known."""
+        found: dict[str, Any] = {}
+        for field in self.filtering:
+            value = instance.__dict__.get(field.attname, self)
+            if value is self or hasattr(value, "resolve_expression"):
+                return None
+            found[field.attname] = value
+        return found or None
 
     # --- what changes concern it ---
 
@@ -182,6 +195,12 @@ class Plan:
         if self.shape.columns is None:
             return None
         return self.shape.columns | own_names(self.partition.values())
+
+    @cached_property
+    def filtering(self) -> tuple[AnyField, ...]:
+        """The row's own fields that decide whether it passes the filter; empty if others may."""
+        names = self.shape.columns or NO_TOPICS
+        return tuple(field for field in self.model._meta.concrete_fields if field.name in names)
 
     @cached_property
     def interest(self) -> Names | None:

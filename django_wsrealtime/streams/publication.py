@@ -47,6 +47,8 @@ class Publication:
         using: the database.
         written: the changed rows, with topics they were put into, as far as is known.
         before: topics that rows were in before the transaction.
+        evidence: for rows that did not pass the filter before: the values that it judges by, as
+            they were written.
         touched: topics that changed in more rows than are known one by one.
     """
 
@@ -57,6 +59,7 @@ class Publication:
         using: str,
         written: Mapping[Any, Topics],
         before: Mapping[Any, Topics],
+        evidence: Mapping[Any, Mapping[str, Any]],
         touched: set[str],
     ) -> None:
         self._plan = plan
@@ -65,6 +68,9 @@ class Publication:
         # Topics that a row may have to leave.
         self._left: dict[Any, Topics] = {pk: before.get(pk, NO_TOPICS) for pk in written}
         self._written = written
+        self._evidence = evidence
+        # Rows that do not pass the filter, but may have, until somebody overwrote what we wrote.
+        self._passed: set[Any] = set()
 
     def publish(self, ticket: int | None) -> None:
         """Publish now, after the commit.
@@ -90,7 +96,7 @@ class Publication:
         """Publish these rows; return those that were overtaken."""
         pause("read")
         try:
-            found = rows.read(self._plan, self._using, pks)
+            found = self._read(pks)
         except Exception:  # whatever the application's queryset raises
             count("publish.failed")
             logger.exception("Rows of %r could not be read again.", self._plan)
@@ -113,12 +119,21 @@ class Publication:
         self._reset(reset)
         return self._overtaken(published, results)
 
+    def _read(self, pks: Sequence[Any]) -> dict[Any, Row]:
+        found = rows.read(self._plan, self._using, pks)
+        for pk in pks:
+            if pk not in found and not self._left[pk] and pk in self._evidence:
+                evidence = self._evidence[pk]
+                if not rows.is_unchanged(self._plan, self._using, pk, evidence):
+                    self._passed.add(pk)
+        return found
+
     def _learn(self, pks: Sequence[Any], found: Mapping[Any, Row]) -> None:
         """Somebody may have seen a row where it was put, before it was moved on."""
         for pk in pks:
             now = found[pk].topics if pk in found else NO_TOPICS
             seen = self._left[pk] | now
-            if seen or not self._plan.shape.filtered:
+            if seen or pk in self._passed or not self._plan.shape.filtered:
                 self._left[pk] = seen | self._written[pk]
 
     def _too_many(self, pks: Sequence[Any], found: Mapping[Any, Row]) -> Topics:

@@ -132,12 +132,17 @@ def _queryset(plan: Plan, alias: str) -> QuerySet[Any, Any]:
     return plan.stream.new_queryset().using(alias).order_by()
 
 
-def _fetch(plan: Plan, alias: str, columns: Sequence[str], pks: Sequence[Any]) -> Iterator[Values]:
+def _fetch(plan: Plan, alias: str, columns: Sequence[str], pks: Sequence[Any]) -> Iterable[Values]:
     if len(pks) == 1:
         connection = connections[alias]
         key = plan.pk_field.get_db_prep_value(pks[0], connection, prepared=False)
-        yield from _compiled(plan, connection, columns).rows(connection, key)
-        return
+        return _compiled(plan, connection, columns).rows(connection, key)
+    return _fetch_many(plan, alias, columns, pks)
+
+
+def _fetch_many(
+    plan: Plan, alias: str, columns: Sequence[str], pks: Sequence[Any]
+) -> Iterator[Values]:
     for start in range(0, len(pks), CHUNK):
         chunk = pks[start : start + CHUNK]
         yield from _queryset(plan, alias).filter(pk__in=chunk).values_list(*columns)
@@ -193,9 +198,14 @@ def topics_of(plan: Plan, queryset: QuerySet[Any, Any]) -> frozenset[str]:
 def _grouped(plan: Plan, rows: Iterable[Values]) -> Located:
     located: Located = {}
     for row in rows:
-        topics = plan.topics([tuple([row[i] for i in plan.place_indices])])
+        topics = plan.topic(tuple([row[i] for i in plan.place_indices]))
         located[row[0]] = located.get(row[0], NO_TOPICS) | topics
     return located
+
+
+def is_unchanged(plan: Plan, alias: str, pk: Any, evidence: Mapping[str, Any]) -> bool:
+    """Whether a row still has these values."""
+    return plan.model._base_manager.using(alias).filter(pk=pk, **evidence).exists()
 
 
 # --- what rows hold ------------------------------------------------------------------------------
@@ -212,7 +222,7 @@ def collect(plan: Plan, fetched: Iterable[Values]) -> dict[Any, Row]:
     """Rows by primary key; a row comes several times if its partition has several values."""
     rows: dict[Any, Row] = {}
     for values in fetched:
-        topics = plan.topics([tuple([values[i] for i in plan.partition_indices])])
+        topics = plan.topic(tuple([values[i] for i in plan.partition_indices]))
         if (known := rows.get(values[0])) is None:
             rows[values[0]] = Row(values, topics)
         else:

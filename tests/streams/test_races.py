@@ -19,7 +19,7 @@ from django_wsrealtime.brokers import set_broker
 from django_wsrealtime.brokers.base import Result, RowChange
 from django_wsrealtime.brokers.memory import MemoryBroker
 from django_wsrealtime.protocol import codec
-from django_wsrealtime.streams import ModelStream, publication
+from django_wsrealtime.streams import ModelStream, publication, rows
 from tests.streams.conftest import HISTORY, Bus, Declare
 from tests.streams.interleaving import Conductor
 from tests.testapp.models import Order, Store
@@ -223,6 +223,18 @@ def test_a_place_looked_up_long_before_the_write_may_be_out_of_date(
     assert wrong == []
 
 
+UNDOING = (save(archived=False), save(archived=True))
+
+
+@pytest.mark.parametrize("orders", ["filtered"], indirect=True)
+def test_a_row_that_passed_the_filter_for_a_moment_leaves_no_ghost(
+    orders: type[ModelStream],
+) -> None:
+    with Conductor(points=("write", "ticket", "read", "append")) as conductor:
+        _, wrong = mistakes(orders, conductor, UNDOING, before=create(number="A", archived=True))
+    assert wrong == []
+
+
 @pytest.mark.parametrize("second", [save(store_id=2), save(total=Decimal("3.00")), delete])
 def test_a_row_is_created_and_at_once_changed_by_somebody_else(
     orders: type[ModelStream], second: Callable[[], None]
@@ -290,6 +302,16 @@ def test_without_reading_again_after_a_refusal_a_snapshot_may_hold_a_ghost(
     monkeypatch.setattr(publication.Publication, "_overtaken", lambda *args: [])
     with Conductor(points=("write", "ticket", "read", "append")) as conductor:
         _, wrong = mistakes(orders, conductor, MOVES, before=create(number="A"))
+    assert wrong
+
+
+@pytest.mark.parametrize("orders", ["filtered"], indirect=True)
+def test_without_evidence_of_what_was_written_a_snapshot_may_hold_a_ghost(
+    orders: type[ModelStream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "is_unchanged", lambda *args: True)
+    with Conductor(points=("write", "ticket", "read", "append")) as conductor:
+        _, wrong = mistakes(orders, conductor, UNDOING, before=create(number="A", archived=True))
     assert wrong
 
 
