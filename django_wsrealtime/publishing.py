@@ -366,24 +366,31 @@ class _Publisher:
                 while self._queue and size + len(self._queue[0][0]) <= BATCH:
                     batch.append(self._queue.popleft())
                     size += len(batch[-1][0])
-            self._publish(batch)
-            with self._condition:
-                self._queued -= size
-                self._condition.notify_all()
+            try:
+                self._publish(batch)
+            finally:
+                with self._condition:
+                    self._queued -= size
+                    self._condition.notify_all()
 
     def _publish(self, batch: list[tuple[Sequence[Command], _Answer]]) -> None:
+        # From here on nobody can cancel. Whoever did so before no longer waits for an answer, but
+        # what was handed over is published all the same.
+        awaited = [answer.set_running_or_notify_cancel() for _, answer in batch]
         try:
             results = _append([command for commands, _ in batch for command in commands])
         except Exception as error:
             count("publish.failed")
             logger.exception("Publishing failed.")
-            for _, answer in batch:
-                answer.set_exception(error)
+            for (_, answer), waits in zip(batch, awaited, strict=True):
+                if waits:
+                    answer.set_exception(error)
             return
         start = 0
-        for commands, answer in batch:
+        for (commands, answer), waits in zip(batch, awaited, strict=True):
             end = start + len(commands)
-            answer.set_result(None if results is None else results[start:end])
+            if waits:
+                answer.set_result(None if results is None else results[start:end])
             start = end
 
     def drain(self, timeout: float) -> None:

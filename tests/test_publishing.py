@@ -209,6 +209,30 @@ async def test_awaiting_tells_the_position(bus: Bus) -> None:
     assert await publishing.asend([]) == []
 
 
+async def test_whoever_stops_waiting_takes_no_answer_from_others(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    append = bus.append
+
+    def slow(commands: Sequence[Command]) -> list[Result]:
+        gate.wait(10)
+        return append(commands)
+
+    monkeypatch.setattr(bus, "append", slow)
+    waiting = [asyncio.ensure_future(publishing.asend([event(number)])) for number in range(4)]
+    await asyncio.sleep(0)  # all of them have asked
+    waiting[2].cancel()
+    await asyncio.wait([waiting[2]])
+    gate.set()
+    for number in (0, 1, 3):
+        results = await asyncio.wait_for(waiting[number], 10)
+        assert results is not None
+        assert results[0].positions["t"].offset == number + 1
+    assert bus.numbers() == [0, 1, 2, 3]
+    await asyncio.wait_for(asyncio.to_thread(publishing.flush), 10)
+
+
 async def test_more_than_can_wait_is_announced_not_swallowed(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
