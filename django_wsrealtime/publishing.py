@@ -403,6 +403,15 @@ class _Publisher:
         self.__init__()  # type: ignore[misc]
 
 
+def _after_fork() -> None:
+    """What was queued or lost before is the parent's to publish or to announce."""
+    global _lost_lock, _announcing
+    _publisher.forget()
+    _lost_lock = threading.Lock()
+    _lost.clear()
+    _announcing = False
+
+
 def flush(timeout: float = EXIT_SECONDS) -> None:
     """Wait until the publisher thread has nothing left to do, at most ``timeout`` seconds."""
     _publisher.drain(timeout)
@@ -411,4 +420,4 @@ def flush(timeout: float = EXIT_SECONDS) -> None:
 _publisher = _Publisher()
 atexit.register(flush)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_publisher.forget)
+    os.register_at_fork(after_in_child=_after_fork)

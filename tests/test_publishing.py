@@ -298,6 +298,29 @@ def test_a_forked_worker_publishes_with_a_thread_of_its_own(bus: Bus) -> None:
     os.waitpid(pid, 0)
 
 
+def test_a_forked_worker_announces_its_own_losses(bus: Bus) -> None:
+    bus.away = True
+    publishing.send([event(1, "parents")])
+    assert len(bus.waiting) == 1
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:  # the worker
+        answer = b"silent"
+        try:
+            bus.waiting.clear()
+            publishing.send([event(1, "own")])
+            bus.come_back()
+            answer = ",".join(bus.heads({"own": HISTORY, "parents": HISTORY})).encode()
+        finally:
+            os.write(write, answer)
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        assert pipe.read() == b"own"
+    os.waitpid(pid, 0)
+    bus.come_back()
+
+
 def test_the_wait_for_a_slow_thread_is_bounded(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = threading.Event()
 
