@@ -36,6 +36,8 @@ def request_of(scope: Mapping[str, Any]) -> HttpRequest:
     request.path = request.path_info = scope.get("path", "")
     meta: dict[str, str] = {}
     for raw_name, raw_value in scope.get("headers", ()):
+        if b"_" in raw_name:
+            continue  # it would pass for the header that has hyphens, which a proxy may vouch for
         name = raw_name.decode("latin1").upper().replace("-", "_")
         value = raw_value.decode("latin1")
         key = f"HTTP_{name}"
@@ -65,7 +67,7 @@ def refusal(scope: Mapping[str, Any]) -> str | None:
             return None
         return "no Origin header; browsers send one (ALLOW_MISSING_ORIGIN lets native clients in)"
     origin = origins[0]
-    if len(origins) > 1 or not _ORIGIN.fullmatch(origin):
+    if len(origins) > 1 or not _well_formed(origin):
         return f"the Origin {describe(origin)} is not one scheme, host and port"
     request = request_of(scope)
     try:
@@ -80,6 +82,16 @@ def refusal(scope: Mapping[str, Any]) -> str | None:
         f"the Origin {describe(origin)} is foreign to the host {describe(host)};"
         " if it is yours, add it to CSRF_TRUSTED_ORIGINS"
     )
+
+
+def _well_formed(origin: str) -> bool:
+    if not _ORIGIN.fullmatch(origin):
+        return False
+    try:
+        urlsplit(origin)
+    except ValueError:  # brackets that hold no address
+        return False
+    return True
 
 
 def _schemes(request: HttpRequest) -> tuple[str, ...]:
