@@ -203,7 +203,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of the closed loop")
     parser.add_argument("--steady", type=float, default=4.0, help="seconds at 10 broadcasts/s")
-    parser.add_argument("--write", type=Path, help="a Markdown file; JSON goes beside it")
+    parser.add_argument("--record", action="store_true", help="put the tables into RESULTS.md")
     options = parser.parse_args()
     if options.steady <= 0 or options.seconds <= 0:
         parser.error("--seconds and --steady are longer than nothing")
@@ -239,10 +239,8 @@ def main() -> None:
             server.stop()
     markdown = report.fanout([asdict(one) for one in found], command=" ".join(sys.argv[1:]))
     print(markdown)
-    if options.write:
-        options.write.write_text(markdown)
-        raw = {"machine": machine.describe(), "runs": [asdict(one) for one in found]}
-        options.write.with_suffix(".json").write_text(json.dumps(raw, indent=1) + "\n")
+    if options.record:
+        report.record("fanout", markdown, [asdict(one) for one in found])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ meets them all.
 
 import argparse
 import asyncio
-import json
 import os
 import sys
 import tempfile
@@ -143,7 +142,7 @@ def measure(ways: Mapping[str, Way], *, rounds: int) -> dict[str, list[Cost]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--write", type=Path, help="a Markdown file; JSON goes beside it")
+    parser.add_argument("--record", action="store_true", help="put the tables into RESULTS.md")
     options = parser.parse_args()
     own_core, other_cores = machine.cores()
     with tempfile.TemporaryDirectory() as directory:
@@ -163,13 +162,10 @@ def main() -> None:
     command = " ".join(sys.argv[1:])
     markdown = report.calls([published, saved], command=command, rounds=options.rounds)
     print(markdown)
-    if options.write:
-        options.write.write_text(markdown)
-        rows = {
-            name: [asdict(cost) for cost in costs] for name, costs in {**published, **saved}.items()
-        }
-        raw = {"machine": machine.describe(), "rounds": rows}
-        options.write.with_suffix(".json").write_text(json.dumps(raw, indent=1) + "\n")
+    if options.record:
+        figures = {**published, **saved}
+        rows = {name: [asdict(cost) for cost in costs] for name, costs in figures.items()}
+        report.record("publish", markdown, rows)
 
 
 if __name__ == "__main__":

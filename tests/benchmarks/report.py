@@ -1,14 +1,31 @@
 """Medians, spreads and ratios of measurements, as Markdown."""
 
+import json
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from . import machine
 from .sides import SIDES
 
 Row = Mapping[str, Any]
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+
+def record(name: str, tables: str, raw: object) -> None:
+    """Put a benchmark's tables into its section of ``RESULTS.md``, its figures into a JSON file.
+
+    The remarks outside of the sections are written by hand: read them again after each record.
+    """
+    begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->\n"
+    before, _, rest = RESULTS.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    RESULTS.write_text(f"{before}{begin}\n{tables}\n{end}{after}")
+    figures = RESULTS.parent / "results" / f"{name}.json"
+    figures.write_text(json.dumps({"machine": machine.describe(), "figures": raw}, indent=1) + "\n")
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
