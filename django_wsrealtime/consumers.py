@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.contrib.auth.models import AnonymousUser
-from django.utils.translation import get_language_from_request
 
 from .instrumentation import count, logger
 from .protocol.codec import Kind
@@ -47,6 +47,7 @@ class TopicConsumer(AsyncJsonWebsocketConsumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._sid = secrets.token_urlsafe(12)
         self._listening: dict[str, asyncio.Task[None]] = {}
 
     async def subscribe(self, topic: str | Topic, *, since: Start = None, ask: bool = True) -> None:
@@ -89,16 +90,11 @@ class TopicConsumer(AsyncJsonWebsocketConsumer):
     @property
     def identity(self) -> Identity:
         """Who is connected, as topics' rules see it."""
-        request = request_of(self.scope)
-        session = self.scope.get("session")
-        return Identity(
+        return Identity.of(
+            request_of(self.scope),
             user=self.scope.get("user") or AnonymousUser(),
-            session=session,
-            session_key=getattr(session, "session_key", None),
-            headers=request.headers,
-            language=get_language_from_request(request),
-            tab="",
-            sid=str(id(self)),
+            session=self.scope.get("session"),
+            sid=self._sid,
         )
 
     async def on_reset(self, event: Event) -> None:

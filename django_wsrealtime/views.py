@@ -15,7 +15,6 @@ from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.middleware.csrf import get_token
 from django.utils.cache import add_never_cache_headers, patch_vary_headers
-from django.utils.translation import get_language
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_GET, require_POST
 from msgspec import Meta, Struct
@@ -26,6 +25,7 @@ from .protocol import codec
 from .protocol.frames import Error
 from .topics import access, grants
 from .topics.access import Identity
+from .topics.publish import tab_of
 
 
 class Renewal(Struct):
@@ -87,17 +87,14 @@ def _read(request: HttpRequest) -> Renewal:
 
 
 def _identify(request: HttpRequest) -> Identity:
-    session = getattr(request, "session", None)
     user = getattr(request, "user", None)
-    return Identity(
-        # Not the lazy one: rules may run in another thread.
+    return Identity.of(
+        request,
+        # Asked here, in the thread that may query: the request's user is lazy.
         user=user if user is not None and user.is_authenticated else AnonymousUser(),
+        session=getattr(request, "session", None),
         sid=secrets.token_urlsafe(8),
-        session=session,
-        session_key=getattr(session, "session_key", None),
-        headers={name.lower(): value for name, value in request.headers.items()},
-        language=get_language() or "en",
-        tab=request.headers.get("X-Realtime-Tab", "")[:64],
+        tab=tab_of(request) or "",
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.core.exceptions import PermissionDenied
 from django.utils.crypto import salted_hmac
-from django.utils.translation import override
+from django.utils.translation import get_language_from_request, override
 
 from ..errors import ActionError, ErrorCode, ProtocolError, describe
 from ..instrumentation import count, logger, refuse
@@ -24,6 +24,7 @@ from .registry import registry
 
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
+    from django.http import HttpRequest
 
 MEMORY = 5.0
 """Seconds for which an allowance is remembered. A refusal never is."""
@@ -40,7 +41,7 @@ class Identity:
         sid: the connection's id.
         session: its session, if it has one.
         session_key: the session's key when the connection was made; a secret.
-        headers: of the handshake, names in lower case.
+        headers: of the handshake, in whatever case their names are asked for.
         language: code of the language to speak to this user.
         tab: the browser tab's random id.
     """
@@ -52,6 +53,35 @@ class Identity:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     language: str = "en"
     tab: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        request: HttpRequest,
+        *,
+        user: Any,
+        session: SessionBase | None,
+        sid: str,
+        tab: str = "",
+    ) -> Identity:
+        """Who sent a request, or opened a WebSocket with it as its handshake.
+
+        Args:
+            request: for its headers and its language.
+            user: a user, or ``AnonymousUser``; not lazy, because rules run in other threads.
+            session: the session by which the user was found.
+            sid: the connection's id.
+            tab: the browser tab's id.
+        """
+        return cls(
+            user=user,
+            sid=sid,
+            session=session,
+            session_key=None if session is None else session.session_key,
+            headers=request.headers,
+            language=get_language_from_request(request),
+            tab=tab,
+        )
 
     @property
     def is_anonymous(self) -> bool:

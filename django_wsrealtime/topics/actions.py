@@ -55,7 +55,7 @@ class Context:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Headers of the connection's handshake, names in lower case."""
+        """Headers of the connection's handshake, in whatever case their names are asked for."""
         return self.identity.headers
 
     @property

@@ -19,7 +19,6 @@ from django.contrib.sessions.backends.base import SessionBase
 from django.http import HttpRequest
 from django.utils.functional import LazyObject
 from django.utils.module_loading import import_string
-from django.utils.translation import get_language_from_request
 
 from ..conf import conf
 from ..errors import CloseCode, ErrorCode, ProtocolError
@@ -50,15 +49,7 @@ async def identify(scope: Mapping[str, Any], *, sid: str, tab: str, token: str |
         user, session = scope["user"], scope.get("session")
     else:
         user, session = await threads.run(_user_and_session, request)
-    return Identity(
-        user=user,
-        session=session,
-        session_key=getattr(session, "session_key", None),
-        headers=request.headers,
-        language=get_language_from_request(request),
-        tab=tab,
-        sid=sid,
-    )
+    return Identity.of(request, user=user, session=session, sid=sid, tab=tab)
 
 
 def _unresolved(user: Any) -> bool:
