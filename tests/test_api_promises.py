@@ -87,7 +87,8 @@ def declare() -> tuple[type[ModelStream], type[Topic]]:
             return super().get_queryset().filter(archived=False)
 
         def can_subscribe(self, user: Any) -> bool:
-            return StoreMembership.objects.filter(user=user, store=self.store_id).exists()
+            memberships = StoreMembership.objects.filter(user=user, store=self.store_id)
+            return memberships.exists()
 
         @action(throttle="5/s")
         def mark_ready(self, ctx: Any, order_id: int, note: str = "") -> dict[str, Any]:
@@ -149,10 +150,10 @@ def test_where_the_project_finds_the_app() -> None:
     from django_wsrealtime.middleware import RealtimeMiddleware
     from django_wsrealtime.urls import websocket_urlpatterns
 
-    assert get_asgi_application(websocket_urlpatterns=[])
-    assert get_asgi_application(
-        websocket_urlpatterns="django_wsrealtime.urls.websocket_urlpatterns"
-    )
+    paths = "django_wsrealtime.urls.websocket_urlpatterns"
+    for patterns in (None, [], websocket_urlpatterns, paths):
+        made: Any = get_asgi_application(websocket_urlpatterns=patterns)
+        assert made.application_mapping.keys() == {"http", "websocket", "lifespan"}
     assert RealtimeMiddleware.async_capable
     assert RealtimeMiddleware.sync_capable
     assert len(websocket_urlpatterns) == 1

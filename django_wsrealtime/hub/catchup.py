@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from msgspec import Raw
 
-from ..brokers.base import Entry
 from ..errors import ErrorCode, ProtocolError
 from ..instrumentation import count
 from ..protocol import codec
@@ -207,7 +206,12 @@ class CatchUp:
             return None
         head = codec.event_head(feed.name, page.position.epoch)
         events = [
-            Recent(entry.offset, entry.time, entry.body, _message(feed.name, head, entry))
+            Recent(
+                entry.offset,
+                entry.time,
+                entry.body,
+                Message.of_entry(entry, topic=feed.name, head=head),
+            )
             for entry in page.entries
         ]
         subscription.epoch = page.position.epoch
@@ -299,12 +303,3 @@ class CatchUp:
         ]
         feed.snapshot = SnapshotAt(position=position, chunks=chunks, made=made, rest=rest)
         return feed.snapshot
-
-
-def _message(topic: str, head: bytes, entry: Entry) -> Message:
-    if codec.is_binary(entry.body):
-        data = codec.binary_frame(
-            topic=topic, epoch=entry.epoch, offset=entry.offset, body=entry.body
-        )
-        return Message(data, binary=True)
-    return Message(codec.event_frame(head, offset=entry.offset, time=entry.time, body=entry.body))

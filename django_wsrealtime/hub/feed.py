@@ -182,13 +182,7 @@ class Feed:
 
     def message(self, entry: Entry) -> Message:
         """The message that carries an entry of the log."""
-        if codec.is_binary(entry.body):
-            data = codec.binary_frame(
-                topic=self.name, epoch=entry.epoch, offset=entry.offset, body=entry.body
-            )
-            return Message(data, binary=True)
-        data = codec.event_frame(self.head, offset=entry.offset, time=entry.time, body=entry.body)
-        return Message(data)
+        return Message.of_entry(entry, topic=self.name, head=self.head)
 
     def advance(self, entry: Entry) -> Message:
         """Take the next entry; return the message for those who are live."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..brokers.base import Entry
 from ..protocol import codec
 from ..protocol.frames import Frame
 
@@ -16,7 +17,7 @@ class Message:
         binary: which of the two.
     """
 
-    __slots__ = ("asgi", "binary", "data", "forms", "size")
+    __slots__ = ("asgi", "binary", "data", "size")
 
     def __init__(self, data: bytes, *, binary: bool = False) -> None:
         self.data = data
@@ -28,10 +29,24 @@ class Message:
             else {"type": "websocket.send", "text": data.decode()}
         )
         """The ASGI event; shared, so nobody may change it."""
-        self.forms: dict[str, Any] | None = None
-        """Further forms of it, made by transports that need them."""
 
     @classmethod
     def of(cls, frame: Frame) -> Message:
         """The message that holds one frame."""
         return cls(codec.encode(frame))
+
+    @classmethod
+    def of_entry(cls, entry: Entry, *, topic: str, head: bytes) -> Message:
+        """The message that carries an entry of a topic's log.
+
+        Args:
+            entry: the entry.
+            topic: the topic's name.
+            head: from :func:`~..protocol.codec.event_head`, for the entry's epoch.
+        """
+        if codec.is_binary(entry.body):
+            data = codec.binary_frame(
+                topic=topic, epoch=entry.epoch, offset=entry.offset, body=entry.body
+            )
+            return cls(data, binary=True)
+        return cls(codec.event_frame(head, offset=entry.offset, time=entry.time, body=entry.body))

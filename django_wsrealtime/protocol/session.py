@@ -9,7 +9,7 @@ It decides, and does nothing: no socket, no clock, no randomness of its own. A d
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import ParamSpec
 
@@ -76,14 +76,14 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Authenticate:
-    """Find out who this is, then call :meth:`Session.welcome` or :meth:`Session.close`."""
+    """Find out who this is, then call :meth:`Session.welcome` or :meth:`Session.fail`."""
 
     hello: Hello
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Subscribe to a topic, or say why not; then call ``joined`` or ``refuse``."""
+    """Subscribe to a topic, or call :meth:`Session.left` and :meth:`Session.fail`."""
 
     id: Id | None
     topic: str
@@ -101,7 +101,7 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Perform:
-    """Do what a member asks for; answer with :meth:`Session.answer` or :meth:`Session.refuse`."""
+    """Do what a member asks for, then call :meth:`Session.answer` or :meth:`Session.fail`."""
 
     request: Call | Publish | SetPresence | BinaryPublish
 
@@ -431,8 +431,3 @@ def _start(position: WirePosition | None, *, id: Id | None, topic: str) -> Start
         id=id,
         topic=topic,
     )
-
-
-def frames(effects: Iterable[Effect]) -> list[Frame]:
-    """The frames that effects send; for tests and drivers that do nothing else."""
-    return [effect.frame for effect in effects if isinstance(effect, Send)]

@@ -13,6 +13,7 @@ from collections import deque
 from ..errors import CloseCode, ErrorCode, ProtocolError
 
 MARK_EVERY = 65_536
+"""Bytes after which the driver sends the next mark."""
 
 
 class Window:
@@ -35,16 +36,6 @@ class Window:
     def lagging(self) -> bool:
         """Whether nothing more should be written before an ``ack`` comes."""
         return self.sent - self.acknowledged > self.size
-
-    @property
-    def waiting(self) -> bool:
-        """Whether a mark is unanswered."""
-        return bool(self._marks)
-
-    @property
-    def mark_due(self) -> bool:
-        """Whether the next thing to send is a mark."""
-        return self.sent - self.marked >= MARK_EVERY
 
     def mark(self, n: str) -> None:
         """Note that a mark named ``n`` was sent now."""

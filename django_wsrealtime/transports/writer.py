@@ -36,11 +36,6 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
         self.broken = False
 
-    @property
-    def busy(self) -> bool:
-        """Whether the server still works on an earlier event."""
-        return self._task is not None
-
     def write(self, event: Event) -> None:
         """Send an event after all those before it."""
         if self.broken:
@@ -57,11 +52,6 @@ class Writer:
             self._break()
             return
         self._task = self._loop.create_task(self._finish(_resume(sending, suspended_on)))
-
-    async def drain(self) -> None:
-        """Wait until the server has taken everything."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
 
     def abandon(self) -> None:
         """Send nothing more."""

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from django_wsrealtime.errors import CloseCode, ErrorCode, ProtocolError
 from django_wsrealtime.protocol import session
-from django_wsrealtime.protocol.frames import Bye, Error, Mark, Ping, Pong, User, Welcome
+from django_wsrealtime.protocol.frames import Bye, Error, Frame, Mark, Ping, Pong, User, Welcome
 from django_wsrealtime.protocol.limits import Limits
 from django_wsrealtime.protocol.position import Position, Since
-from django_wsrealtime.protocol.session import Session, State, frames
+from django_wsrealtime.protocol.session import Session, State
+from django_wsrealtime.protocol.window import MARK_EVERY
 
 
 def make(**limits: Any) -> Session:
@@ -39,6 +40,10 @@ def opened(**limits: Any) -> Session:
 
 def send(machine: Session, *objects: dict[str, Any], now: float = 0.0) -> list[session.Effect]:
     return machine.receive("\n".join(json.dumps(one) for one in objects), now=now)
+
+
+def frames(effects: list[session.Effect]) -> list[Frame]:
+    return [effect.frame for effect in effects if isinstance(effect, session.Send)]
 
 
 def only_error(effects: list[session.Effect]) -> Error:
@@ -164,7 +169,7 @@ def fill(machine: Session) -> list[Mark]:
     marks = []
     while not machine.window.lagging:
         machine.window.sent += 16_384
-        if machine.window.mark_due:
+        if machine.window.sent - machine.window.marked >= MARK_EVERY:
             marks.append(machine.mark())
     return marks
 
