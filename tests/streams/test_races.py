@@ -16,12 +16,14 @@ from django.db.models import F, QuerySet
 
 from django_wsrealtime import suppress_publishing
 from django_wsrealtime.brokers import set_broker
-from django_wsrealtime.brokers.base import Result, RowChange
+from django_wsrealtime.brokers.base import Broker, Result, RowChange
 from django_wsrealtime.brokers.memory import MemoryBroker
 from django_wsrealtime.protocol import codec
 from django_wsrealtime.streams import ModelStream, publication, rows
+from tests.brokers.redis_tools import broker_on
 from tests.streams.conftest import HISTORY, Bus, Declare
 from tests.streams.interleaving import Conductor
+from tests.support.redis import RedisServer
 from tests.testapp.models import Order, Store
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -106,14 +108,16 @@ def in_database(stream: type[ModelStream]) -> Held:
 class Onlooker:
     """Remembers a snapshot of each moment; in the end applies to each what came after it."""
 
-    def __init__(self, stream: type[ModelStream], broker: MemoryBroker) -> None:
+    def __init__(self, stream: type[ModelStream], broker: Broker) -> None:
         self._stream = stream
         self._broker = broker
         self._looks: list[Look] = []
 
     def look(self) -> None:
-        heads = self._broker.heads(dict.fromkeys(TOPICS, HISTORY))
-        offsets = {topic: heads[topic].offset if topic in heads else 0 for topic in TOPICS}
+        offsets = {
+            topic: self._broker.read(topic, None, history=HISTORY).position.offset
+            for topic in TOPICS
+        }
         look = Look(offsets=offsets, held=in_database(self._stream))
         if look not in self._looks:
             self._looks.append(look)
@@ -146,7 +150,7 @@ def mistakes(
     jobs: tuple[Callable[[], None], Callable[[], None]],
     *,
     before: Callable[[], None] | None,
-    make_broker: Callable[[], MemoryBroker] = MemoryBroker,
+    make_broker: Callable[[], Broker] = MemoryBroker,
     remembered: bool = False,
 ) -> tuple[int, list[tuple[int, ...]]]:
     """Run every interleaving: how many there were, and which ended in something untrue.
@@ -242,6 +246,21 @@ def test_a_row_is_created_and_at_once_changed_by_somebody_else(
     with Conductor() as conductor:
         jobs = (create(number="A"), second)
         _, wrong = mistakes(orders, conductor, jobs, before=None)
+    assert wrong == []
+
+
+def test_redis_keeps_the_order_as_well(
+    orders: type[ModelStream], redis_server: RedisServer
+) -> None:
+    def make_broker() -> Broker:
+        redis_server.flush()
+        return broker
+
+    with broker_on(redis_server) as broker, Conductor() as conductor:
+        count, wrong = mistakes(
+            orders, conductor, MOVES, before=create(number="A"), make_broker=make_broker
+        )
+    assert count == 70
     assert wrong == []
 
 
