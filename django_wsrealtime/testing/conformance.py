@@ -35,6 +35,7 @@ import pytest
 from ..brokers.base import (
     Attendance,
     Broker,
+    Capabilities,
     Entry,
     History,
     Listener,
@@ -138,6 +139,29 @@ async def _await(what: Awaitable[T]) -> T:
     return await what
 
 
+Test = TypeVar("Test", bound=Callable[..., None])
+
+
+def needs(**capabilities: bool) -> Callable[[Test], Test]:
+    """Says which capabilities a backend has, or has not, to which a test applies."""
+
+    def decorate(test: Test) -> Test:
+        test.__dict__["needs"] = capabilities
+        return test
+
+    return decorate
+
+
+def applies(item: pytest.Item, capabilities: Capabilities) -> bool:
+    """Whether a test of this suite is meant for a backend with these capabilities.
+
+    One that is not is skipped. A project that does not want to see the skips deselects them with
+    this function, in ``pytest_collection_modifyitems``.
+    """
+    wanted: dict[str, bool] = getattr(getattr(item, "function", None), "needs", {})
+    return all(getattr(capabilities, name) is has for name, has in wanted.items())
+
+
 class _Suite:
     """What the tests share; subclasses say how to make a broker."""
 
@@ -154,18 +178,16 @@ class _Suite:
         raise NotImplementedError("Override make_broker() to return a broker of your backend.")
 
     @pytest.fixture(autouse=True)
-    def _broker(self, store_of_backend: Any) -> Iterator[None]:
+    def _broker(self, request: pytest.FixtureRequest, store_of_backend: Any) -> Iterator[None]:
         self.store = store_of_backend
         self.broker = self.make_broker()
+        if not applies(request.node, self.broker.capabilities):
+            self.broker.close()
+            pytest.skip(f"not for a {type(self.broker).__name__}: see its capabilities")
         self._names = itertools.count()
         self._run = secrets.token_hex(4)
         yield
         self.broker.close()
-
-    def need(self, capability: str) -> None:
-        """Skip the test unless the backend has a capability."""
-        if not getattr(self.broker.capabilities, capability):
-            pytest.skip(f"{type(self.broker).__name__} has no {capability}")
 
     def name(self, kind: str = "conformance") -> str:
         """A name that no other test uses."""
@@ -201,8 +223,8 @@ class _Suite:
 class LogConformance(_Suite):
     """Appending and reading."""
 
+    @needs(history=True)
     def test_offsets_rise_by_one_from_one(self) -> None:
-        self.need("history")
         topic = self.name()
         results = self.publish(topic, b"a", b"b") + self.publish(topic, b"c")
         positions = [result.positions[topic] for result in results]
@@ -210,16 +232,16 @@ class LogConformance(_Suite):
         assert len({position.epoch for position in positions}) == 1
         assert all(result.outcome is Outcome.APPENDED for result in results)
 
+    @needs(history=True)
     def test_topics_have_logs_of_their_own(self) -> None:
-        self.need("history")
         one, other = self.name(), self.name()
         self.publish(one, b"a", b"b")
         assert self.publish(other, b"c")[0].positions[other].offset == 1
         assert self.bodies(one) == [b"a", b"b"]
         assert self.bodies(other) == [b"c"]
 
+    @needs(history=True)
     def test_commands_of_one_call_are_carried_out_in_order(self) -> None:
-        self.need("history")
         one, other, row = self.name(), self.name(), self.name("row")
         self.broker.append(
             [
@@ -235,23 +257,23 @@ class LogConformance(_Suite):
     def test_nothing_to_append_is_no_error(self) -> None:
         assert self.broker.append([]) == []
 
+    @needs(history=True)
     def test_bodies_come_back_as_they_were(self) -> None:
-        self.need("history")
         topic = self.name("sonderzeichen-ä→😀")
         bodies = [b"", b"\x00\x01\xff", bytes(range(256)), b"x" * 100_000, "😀".encode()]
         self.publish(topic, *bodies)
         assert self.bodies(topic) == bodies
 
+    @needs(history=True)
     def test_reading_a_log_that_does_not_exist_creates_it(self) -> None:
-        self.need("history")
         topic = self.name()
         before = self.end(topic)
         assert before.offset == 0
         position = self.publish(topic, b"a")[0].positions[topic]
         assert position == Position(epoch=before.epoch, offset=1)
 
+    @needs(history=True)
     def test_reading_without_a_start_reads_only_the_end(self) -> None:
-        self.need("history")
         topic = self.name()
         self.publish(topic, b"a", b"b")
         page = self.broker.read(topic, None, history=KEPT)
@@ -259,8 +281,8 @@ class LogConformance(_Suite):
         assert page.position.offset == 2
         assert not page.entries
 
+    @needs(history=True)
     def test_reading_after_a_position(self) -> None:
-        self.need("history")
         topic = self.name()
         start = self.publish(topic, b"a", b"b", b"c")[0].positions[topic]
         page = self.broker.read(topic, start, history=KEPT)
@@ -269,30 +291,30 @@ class LogConformance(_Suite):
         assert {entry.epoch for entry in page.entries} == {start.epoch}
         assert page.position == Position(epoch=start.epoch, offset=3)
 
+    @needs(history=True)
     def test_who_has_everything_gets_nothing_and_no_reset(self) -> None:
-        self.need("history")
         topic = self.name()
         end = self.publish(topic, b"a")[0].positions[topic]
         page = self.broker.read(topic, end, history=KEPT)
         assert page == Page(position=end, recovered=True, entries=page.entries)
         assert not page.entries
 
+    @needs(history=True)
     def test_a_foreign_epoch_is_not_recovered(self) -> None:
-        self.need("history")
         topic = self.name()
         self.publish(topic, b"a")
         start = Position(epoch="another", offset=1)
         self.assert_reset(self.broker.read(topic, start, history=KEPT), "epoch")
 
+    @needs(history=True)
     def test_a_position_beyond_the_end_is_not_recovered(self) -> None:
-        self.need("history")
         topic = self.name()
         end = self.publish(topic, b"a")[0].positions[topic]
         beyond = Position(epoch=end.epoch, offset=end.offset + 1)
         self.assert_reset(self.broker.read(topic, beyond, history=KEPT), "lost")
 
+    @needs(history=True)
     def test_size_trims_the_oldest(self) -> None:
-        self.need("history")
         topic, history = self.name(), History(size=3, ttl=60.0)
         positions = [
             result.positions[topic]
@@ -303,8 +325,8 @@ class LogConformance(_Suite):
         page = self.broker.read(topic, positions[1], history=history)
         assert [entry.body for entry in page.entries] == [b"3", b"4", b"5"]
 
+    @needs(history=True)
     def test_a_log_of_size_zero_keeps_nothing_and_says_so(self) -> None:
-        self.need("history")
         topic, history = self.name(), History(size=0, ttl=60.0)
         since = self.broker.now()
         first, second = self.publish(topic, b"1", b"2", history=history)
@@ -314,8 +336,8 @@ class LogConformance(_Suite):
         self.assert_reset(self.broker.read(topic, since, history=history), "trimmed")
         assert self.broker.read(topic, second.positions[topic], history=history).recovered
 
+    @needs(history=True)
     def test_ttl_trims_the_oldest(self) -> None:
-        self.need("history")
         topic, history = self.name(), History(size=100, ttl=0.3)
         start = self.end(topic, history)
         self.publish(topic, b"old", history=history)
@@ -327,15 +349,15 @@ class LogConformance(_Suite):
         self.assert_reset(page, "trimmed")
         assert page.position == Position(epoch=start.epoch, offset=2)
 
+    @needs(history=True)
     def test_the_metadata_outlives_the_entries(self) -> None:
-        self.need("history")
         topic, history = self.name(), History(size=100, ttl=0.5)
         end = self.publish(topic, b"a", history=history)[0].positions[topic]
         eventually(lambda: not self.bodies(topic, history), what="the entry's time to be up")
         assert self.end(topic, history) == end
 
+    @needs(history=True)
     def test_after_its_metadata_has_expired_a_log_has_another_epoch(self) -> None:
-        self.need("history")
         topic, history = self.name(), History(size=100, ttl=0.02)
         end = self.publish(topic, b"a", history=history)[0].positions[topic]
         with self.listening() as ears:
@@ -344,8 +366,8 @@ class LogConformance(_Suite):
             assert ears.do(ears.listener.heads({topic: history})).get(topic) != end
         assert self.end(topic, history).epoch != end.epoch
 
+    @needs(history=True)
     def test_asking_for_its_end_keeps_a_silent_log_alive(self) -> None:
-        self.need("history")
         topic, history = self.name(), History(size=100, ttl=0.1)
         end = self.publish(topic, b"a", history=history)[0].positions[topic]
         with self.listening() as ears:
@@ -354,22 +376,22 @@ class LogConformance(_Suite):
                 assert ears.do(ears.listener.heads({topic: history})) == {topic: end}
                 time.sleep(0.02)
 
+    @needs(history=True)
     def test_a_window_that_is_narrower_for_the_reader_is_kept_to(self) -> None:
-        self.need("history")
         topic = self.name()
         start = self.publish(topic, b"1", b"2", b"3")[0].positions[topic]
         narrow = History(size=1, ttl=60.0)
         self.assert_reset(self.broker.read(topic, start, history=narrow), "trimmed")
 
+    @needs(history=True)
     def test_heads_tell_many_ends_and_leave_out_what_is_not_there(self) -> None:
-        self.need("history")
         topics = [self.name() for _ in range(1_200)]
         ends = {topic: self.publish(topic, b"a")[0].positions[topic] for topic in topics[:5]}
         with self.listening() as ears:
             assert ears.do(ears.listener.heads(dict.fromkeys(topics, KEPT))) == ends
 
+    @needs(history=True)
     def test_a_listener_reads_as_the_broker_does(self) -> None:
-        self.need("history")
         topic = self.name()
         start = self.publish(topic, b"a", b"b")[0].positions[topic]
         with self.listening() as ears:
@@ -377,8 +399,8 @@ class LogConformance(_Suite):
         assert [entry.body for entry in page.entries] == [b"b"]
         assert page.position.offset == 2
 
+    @needs(history=True)
     def test_appending_from_many_threads_leaves_one_order(self) -> None:
-        self.need("history")
         topic, number, threads = self.name(), 100, 4
         history = History(size=number * threads, ttl=60.0)
 
@@ -427,23 +449,23 @@ class LogConformance(_Suite):
 class TimeConformance(_Suite):
     """The store's time, and reading from one."""
 
+    @needs(history=True)
     def test_an_entry_is_never_older_than_the_time_given_out_before_it(self) -> None:
-        self.need("history")
         topic = self.name()
         for i in range(20):
             since = self.broker.now()
             self.publish(topic, b"%d" % i)
             assert self.broker.read_all(topic, history=KEPT)[-1].time >= since.time
 
+    @needs(history=True)
     def test_times_never_run_backwards(self) -> None:
-        self.need("history")
         topic = self.name()
         self.publish(topic, *(b"%d" % i for i in range(20)))
         times = [entry.time for entry in self.broker.read_all(topic, history=KEPT)]
         assert times == sorted(times)
 
+    @needs(history=True)
     def test_reading_since_a_time_includes_what_came_at_it_and_after(self) -> None:
-        self.need("history")
         topic = self.name()
         self.end(topic)
         self.settle()
@@ -458,8 +480,8 @@ class TimeConformance(_Suite):
             assert entries[number] in page.entries
             assert page.position == entries[-1].position
 
+    @needs(history=True)
     def test_what_comes_after_the_page_was_rendered_arrives(self) -> None:
-        self.need("history")
         topic = self.name()
         self.end(topic)
         self.settle()
@@ -469,22 +491,22 @@ class TimeConformance(_Suite):
         assert page.recovered
         assert [entry.body for entry in page.entries] == [b"a"]
 
+    @needs(history=True)
     def test_a_log_that_never_was_answers_a_time_without_a_reset(self) -> None:
-        self.need("history")
         self.settle()
         since = self.broker.now()
         page = self.broker.read(self.name(), since, history=KEPT)
         assert page.recovered
         assert not page.entries
 
+    @needs(history=True)
     def test_a_time_before_the_store_was_born_is_a_reset(self) -> None:
-        self.need("history")
         page = self.broker.read(self.name(), Since(time=0), history=KEPT)
         assert not page.recovered
         assert page.reason == "trimmed"
 
+    @needs(history=True)
     def test_a_time_before_what_was_trimmed_is_a_reset(self) -> None:
-        self.need("history")
         topic, history = self.name(), History(size=2, ttl=60.0)
         self.end(topic, history)
         self.settle()
@@ -493,8 +515,8 @@ class TimeConformance(_Suite):
         page = self.broker.read(topic, since, history=history)
         assert (page.recovered, page.reason) == (False, "trimmed")
 
+    @needs(history=True)
     def test_a_time_before_entries_whose_time_is_up_is_a_reset(self) -> None:
-        self.need("history")
         topic, history = self.name(), History(size=100, ttl=0.2)
         self.end(topic, history)
         self.settle()
@@ -516,8 +538,8 @@ class TimeConformance(_Suite):
 class KeyConformance(_Suite):
     """Idempotency keys."""
 
+    @needs(idempotency=True)
     def test_a_key_that_was_seen_is_a_duplicate(self) -> None:
-        self.need("idempotency")
         topic = self.name()
         [first] = self.publish(topic, b"a", key="k")
         self.publish(topic, b"between")
@@ -527,20 +549,20 @@ class KeyConformance(_Suite):
         assert second.positions == first.positions
         assert self.bodies(topic) == [b"a", b"between"]
 
+    @needs(idempotency=True)
     def test_keys_are_of_their_topic(self) -> None:
-        self.need("idempotency")
         one, other = self.name(), self.name()
         self.publish(one, b"a", key="k")
         assert self.publish(other, b"b", key="k")[0].outcome is Outcome.APPENDED
 
+    @needs(idempotency=True)
     def test_names_that_join_to_the_same_text_are_not_confused(self) -> None:
-        self.need("idempotency")
         topic = self.name()
         self.publish(f"{topic}:a", b"1", key="b")
         assert self.publish(topic, b"2", key="a:b")[0].outcome is Outcome.APPENDED
 
+    @needs(idempotency=True)
     def test_a_key_is_forgotten_when_its_time_is_up(self) -> None:
-        self.need("idempotency")
         topic, history = self.name(), History(size=10, ttl=0.2)
         self.publish(topic, b"a", key="k", history=history)
 
@@ -550,15 +572,15 @@ class KeyConformance(_Suite):
 
         eventually(appended, what="the key to be forgotten")
 
+    @needs(idempotency=True)
     def test_a_key_of_a_log_that_was_reset_is_forgotten(self) -> None:
-        self.need("idempotency")
         topic = self.name()
         self.publish(topic, b"a", key="k")
         self.broker.append([Reset(topic=topic, reason="lost", history=KEPT)])
         assert self.publish(topic, b"a", key="k")[0].outcome is Outcome.APPENDED
 
+    @needs(idempotency=True)
     def test_of_many_at_once_with_one_key_one_is_appended(self) -> None:
-        self.need("idempotency")
         topic = self.name()
         with ThreadPoolExecutor(4) as pool:
             results = list(pool.map(lambda i: self.publish(topic, b"%d" % i, key="k"), range(20)))
@@ -582,16 +604,16 @@ class RowConformance(LogConformance):
         assert all(tickets == sorted(tickets) for tickets in drawn)
         assert len({ticket for tickets in drawn for ticket in tickets}) == 200
 
+    @needs(history=True)
     def test_a_change_is_appended_to_each_topic_of_the_row(self) -> None:
-        self.need("history")
         row, one, other = self.name("row"), self.name(), self.name()
         result = self.append(row, self.broker.ticket(), {one: b"1", other: b"2"})
         assert result.outcome is Outcome.APPENDED
         assert result.positions == {one: self.end(one), other: self.end(other)}
         assert (self.bodies(one), self.bodies(other)) == ([b"1"], [b"2"])
 
+    @needs(history=True)
     def test_a_lower_ticket_is_refused(self) -> None:
-        self.need("history")
         row, topic = self.name("row"), self.name()
         low, high = self.broker.ticket(), self.broker.ticket()
         assert self.append(row, high, {topic: b"v2"}).outcome is Outcome.APPENDED
@@ -599,14 +621,14 @@ class RowConformance(LogConformance):
         assert (late.outcome, late.positions) == (Outcome.REFUSED, {})
         assert self.bodies(topic) == [b"v2"]
 
+    @needs(history=True)
     def test_the_same_ticket_may_append_again(self) -> None:
-        self.need("history")
         row, topic, ticket = self.name("row"), self.name(), self.broker.ticket()
         self.append(row, ticket, {topic: b"v1"})
         assert self.append(row, ticket, {topic: b"v1 again"}).outcome is Outcome.APPENDED
 
+    @needs(history=True)
     def test_a_created_row_is_appended_once_and_only_if_it_has_no_entry(self) -> None:
-        self.need("history")
         row, topic = self.name("row"), self.name()
         assert self.append(row, None, {topic: b"v1"}).outcome is Outcome.APPENDED
         assert self.append(row, None, {topic: b"v1"}).outcome is Outcome.REFUSED
@@ -614,14 +636,14 @@ class RowConformance(LogConformance):
         assert self.append(row, None, {topic: b"v1"}).outcome is Outcome.REFUSED
         assert self.bodies(topic) == [b"v1", b"v2"]
 
+    @needs(history=True)
     def test_any_ticket_follows_a_creation(self) -> None:
-        self.need("history")
         row, topic, ticket = self.name("row"), self.name(), self.broker.ticket()
         self.append(row, None, {topic: b"v1"})
         assert self.append(row, ticket, {topic: b"v2"}).outcome is Outcome.APPENDED
 
+    @needs(history=True)
     def test_topics_that_the_row_left_get_its_removal(self) -> None:
-        self.need("history")
         row, old, new = self.name("row"), self.name(), self.name()
         self.append(row, None, {old: b"v1"})
         result = self.append(row, self.broker.ticket(), {new: b"v2"}, before=[old])
@@ -629,23 +651,23 @@ class RowConformance(LogConformance):
         assert self.bodies(new) == [b"v2"]
         assert result.positions == {old: self.end(old), new: self.end(new)}
 
+    @needs(history=True)
     def test_a_topic_it_stays_in_gets_no_removal(self) -> None:
-        self.need("history")
         row, topic = self.name("row"), self.name()
         self.append(row, None, {topic: b"v1"})
         self.append(row, self.broker.ticket(), {topic: b"v2"}, before=[topic])
         assert self.bodies(topic) == [b"v1", b"v2"]
 
+    @needs(history=True)
     def test_a_deleted_row_is_removed_everywhere(self) -> None:
-        self.need("history")
         row, one, other = self.name("row"), self.name(), self.name()
         self.append(row, None, {one: b"v1", other: b"v1"})
         self.append(row, self.broker.ticket(), {}, before=[one])
         assert self.bodies(one)[-1] == REMOVE
         assert self.bodies(other)[-1] == REMOVE
 
+    @needs(history=True)
     def test_topics_that_are_remembered_get_the_removal_too(self) -> None:
-        self.need("history")
         row, first, through, last = (self.name(kind) for kind in ("row", "a", "b", "c"))
         self.append(row, None, {first: b"v1"})
         self.append(row, self.broker.ticket(), {through: b"v2"}, before=[first])
@@ -654,8 +676,8 @@ class RowConformance(LogConformance):
         assert self.bodies(through) == [b"v2", REMOVE]
         assert self.bodies(last) == [b"v3"]
 
+    @needs(history=True)
     def test_what_follows_a_remembered_removal_in_one_call_keeps_its_place(self) -> None:
-        self.need("history")
         row, through, last = (self.name(kind) for kind in ("row", "b", "c"))
         self.append(row, None, {through: b"v1"})
         results = self.broker.append(
@@ -670,16 +692,16 @@ class RowConformance(LogConformance):
         assert self.bodies(last) == [b"before", b"v2", b"after"]
         assert self.bodies(through) == [b"v1", REMOVE, b"after"]
 
+    @needs(history=True)
     def test_rows_do_not_know_each_other(self) -> None:
-        self.need("history")
         one, other, topic = self.name("row"), self.name("row"), self.name()
         low, high = self.broker.ticket(), self.broker.ticket()
         self.append(one, high, {topic: b"one"})
         assert self.append(other, low, {topic: b"other"}).outcome is Outcome.APPENDED
 
+    @needs(history=True)
     def test_every_interleaving_of_two_writers_ends_in_the_committed_row(self) -> None:
         """Each writer commits, draws, reads the row and appends; the steps are interleaved."""
-        self.need("history")
         steps = ("commit", "draw", "read", "append")
         for schedule in sorted(set(itertools.permutations([0] * 4 + [1] * 4))):
             row, topic = self.name("row"), self.name()
@@ -698,9 +720,9 @@ class RowConformance(LogConformance):
                     self.append(row, tickets[writer], {topic: seen[writer]})
             assert self.bodies(topic)[-1] == committed, schedule
 
+    @needs(history=True)
     def test_a_row_moved_twice_at_once_is_in_one_topic_whatever_the_order(self) -> None:
         """From a to b and on to c; the second mover saw the row in a. Any order of arrival."""
-        self.need("history")
         for order in itertools.permutations(range(3)):
             row, a, b, c = (self.name(kind) for kind in ("row", "a", "b", "c"))
             changes = [
@@ -713,8 +735,8 @@ class RowConformance(LogConformance):
             last = {topic: (self.bodies(topic) or [REMOVE])[-1] for topic in (a, b, c)}
             assert last == {a: REMOVE, b: REMOVE, c: b"in c"}, order
 
+    @needs(history=True)
     def test_many_movers_at_once_leave_the_row_in_one_topic(self) -> None:
-        self.need("history")
         row = self.name("row")
         topics = [self.name() for _ in range(5)]
         self.append(row, None, {topics[0]: b"in 0"})
@@ -761,8 +783,8 @@ class ListenConformance(_Suite):
         assert len({entry.epoch for entry in entries}) == 1
         assert [entry.time for entry in entries] == sorted(entry.time for entry in entries)
 
+    @needs(history=True)
     def test_what_is_heard_is_what_is_in_the_log(self) -> None:
-        self.need("history")
         topic = self.name()
         with self.listening(topic) as ears:
             self.publish(topic, b"a", b"\x00\xff" * 5_000)
@@ -865,8 +887,8 @@ class ListenConformance(_Suite):
         assert after.offset == 1
         assert (page.recovered, page.reason) == (False, "epoch")
 
+    @needs(history=True)
     def test_a_reset_voids_what_was_said_before(self) -> None:
-        self.need("history")
         topic = self.name()
         since = self.broker.now()
         [before] = self.publish(topic, b"a")
@@ -891,9 +913,8 @@ class ListenConformance(_Suite):
             assert end.offset == 0
             assert {told[0] for told in ears.heard} == {"signal"}
 
+    @needs(history=False)
     def test_without_history_every_gap_is_a_reset(self) -> None:
-        if self.broker.capabilities.history:
-            pytest.skip("the backend keeps a history")
         topic = self.name()
         with pytest.raises(NotSupported):
             self.broker.read_all(topic, history=KEPT)
@@ -911,8 +932,8 @@ class ListenConformance(_Suite):
 class PresenceConformance(_Suite):
     """Who is present, and values that are claimed."""
 
+    @needs(presence=True)
     def test_who_entered_is_present_oldest_first_until_they_leave(self) -> None:
-        self.need("presence")
         topic = self.name()
         people = [self.person(i) for i in range(3)]
         with self.listening() as ears:
@@ -924,8 +945,8 @@ class PresenceConformance(_Suite):
             assert list(self.broker.present(topic)) == [people[0], people[2]]
         assert list(self.broker.present(self.name())) == []
 
+    @needs(presence=True)
     def test_renewing_keeps_the_place_and_takes_the_new_info(self) -> None:
-        self.need("presence")
         topic = self.name()
         one, other = self.person(1), self.person(2)
         changed = Attendance(sid=one.sid, member=one.member, info=b'{"state":"busy"}')
@@ -934,8 +955,8 @@ class PresenceConformance(_Suite):
                 ears.do(ears.listener.attend(topic, [attendance], ttl=60.0))
         assert list(self.broker.present(topic)) == [changed, other]
 
+    @needs(presence=True)
     def test_who_is_not_renewed_is_gone(self) -> None:
-        self.need("presence")
         topic = self.name()
         stays, goes = self.person(1), self.person(2)
         with self.listening() as ears:
@@ -943,16 +964,16 @@ class PresenceConformance(_Suite):
             ears.do(ears.listener.attend(topic, [stays], ttl=60.0))
             eventually(lambda: list(self.broker.present(topic)) == [stays], what="one to be gone")
 
+    @needs(presence=True)
     def test_one_member_may_have_several_connections(self) -> None:
-        self.need("presence")
         topic = self.name()
         both = [Attendance(sid=sid, member="7", info=b"{}") for sid in ("a", "b")]
         with self.listening() as ears:
             ears.do(ears.listener.attend(topic, both, ttl=60.0))
         assert {one.sid for one in self.broker.present(topic)} == {"a", "b"}
 
+    @needs(presence=True)
     def test_a_claim_is_won_once(self) -> None:
-        self.need("presence")
         name = self.name("claim")
         with ThreadPoolExecutor(4) as pool:
             answers = set(pool.map(lambda i: self.claim(name, f"v{i}"), range(12)))
@@ -960,8 +981,8 @@ class PresenceConformance(_Suite):
         with self.listening() as ears:
             assert {ears.do(ears.listener.claim(name, "late", ttl=60.0))} == answers
 
+    @needs(presence=True)
     def test_a_claim_ends_when_its_time_is_up_and_is_extended_before(self) -> None:
-        self.need("presence")
         name = self.name("claim")
         self.broker.claim(name, "first", ttl=0.4)
         until = time.monotonic() + 1.0
@@ -972,9 +993,8 @@ class PresenceConformance(_Suite):
         time.sleep(0.15)
         assert self.broker.claim(name, "third", ttl=0.4) == "third"
 
+    @needs(presence=False)
     def test_without_presence_it_says_so(self) -> None:
-        if self.broker.capabilities.presence:
-            pytest.skip("the backend keeps presence")
         with pytest.raises(NotSupported):
             self.broker.present(self.name())
 

@@ -16,11 +16,15 @@ from tests.support.redis import RedisServer
 
 
 class TestMemory(BrokerConformance):
+    capabilities = MemoryBroker.capabilities
+
     def make_broker(self) -> Broker:
         return MemoryBroker()
 
 
 class OnRedis(BrokerConformance):
+    capabilities = RedisBroker.capabilities
+
     @pytest.fixture
     def store_of_backend(self, redis_server: RedisServer) -> RedisServer:
         return redis_server
@@ -53,12 +57,16 @@ class OtherLayer(InMemoryChannelLayer):
 
 
 class TestAnotherLayer(BrokerConformance):
+    capabilities = ChannelLayerBroker.capabilities
+
     def make_broker(self) -> Broker:
         return ChannelLayerBroker(layer=OtherLayer(capacity=1_000))
 
 
 class TestPubSubLayer(OnRedis):
     """The layer of channels_redis that the Redis broker would replace, taken as any layer."""
+
+    capabilities = ChannelLayerBroker.capabilities
 
     def make_broker(self) -> Broker:
         return ChannelLayerBroker(layer=RedisPubSubChannelLayer(hosts=[self.store.url]))
