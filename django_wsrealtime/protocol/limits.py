@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 
@@ -17,7 +19,8 @@ class Limits:
         subscriptions: how many topics one connection may follow at a time.
         new_topics_per_second: topics per second and user that were not open before.
         connections_per_user: open connections of one signed-in user.
-        connections_per_address: new connections per second and address; 0 = unlimited.
+        connections_per_address: new connections per second and address, in one process;
+            0 = unlimited.
         window_bytes: bytes on their way to one reader before it counts as lagging.
         hello_seconds: how long a client may take to say ``hello``.
         presence_per_second: presence updates of one connection.
@@ -70,3 +73,34 @@ class TokenBucket:
         if self.rate <= 0.0:
             return 60.0
         return (1.0 - self.tokens) / self.rate
+
+
+class TokenBuckets:
+    """A token bucket for each of many keys; the keys used last are remembered.
+
+    Args:
+        most: how many keys are remembered at a time.
+    """
+
+    __slots__ = ("_buckets", "most")
+
+    def __init__(self, *, most: int = 10_000) -> None:
+        self.most = most
+        self._buckets: OrderedDict[Hashable, TokenBucket] = OrderedDict()
+
+    def take(self, key: Hashable, *, rate: float, burst: float, now: float) -> float:
+        """Take a token of a key; return 0 if there was one, else the seconds until there will be.
+
+        Args:
+            key: whose bucket.
+            rate: tokens per second, of a bucket that is not remembered.
+            burst: tokens available at once, likewise.
+            now: the present, in seconds of any steady clock.
+        """
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = TokenBucket(rate=rate, burst=burst, now=now)
+        self._buckets.move_to_end(key)
+        while len(self._buckets) > self.most:
+            self._buckets.popitem(last=False)
+        return bucket.take(now=now)

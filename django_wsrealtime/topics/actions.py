@@ -7,7 +7,6 @@ import inspect
 import math
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from django.utils.translation import override
 
 from ..errors import ActionError, ErrorCode, ProtocolError, describe
 from ..instrumentation import count, logger, refuse
-from ..protocol.limits import TokenBucket
+from ..protocol.limits import TokenBuckets
 from . import access, serialize, threads
 from .access import Identity
 from .base import Topic
@@ -27,9 +26,6 @@ from .methods import Action, action
 
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
-
-MAX_BUCKETS = 10_000
-"""Persons and actions whose rate is measured at a time, the latest used ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +160,7 @@ class Throttles:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._buckets: OrderedDict[tuple[str, str, str], TokenBucket] = OrderedDict()
+        self._buckets = TokenBuckets()
 
     def take(self, found: Action, identity: Identity) -> None:
         """Count a call.
@@ -174,18 +170,12 @@ class Throttles:
         """
         if found.throttle is None:
             return
-        now = self._clock()
         key = (identity.limits_key, found.owner, found.name)
+        calls = found.throttle.calls
         with self._lock:
-            bucket = self._buckets.get(key)
-            if bucket is None:
-                rate = found.throttle.calls / found.throttle.period
-                bucket = TokenBucket(rate=rate, burst=found.throttle.calls, now=now)
-                self._buckets[key] = bucket
-            self._buckets.move_to_end(key)
-            while len(self._buckets) > MAX_BUCKETS:
-                self._buckets.popitem(last=False)
-            wait = bucket.take(now=now)
+            wait = self._buckets.take(
+                key, rate=calls / found.throttle.period, burst=calls, now=self._clock()
+            )
         if wait:
             count("actions.throttled")
             raise ProtocolError(

@@ -13,7 +13,7 @@ from ..hub import Hub, Message, get_hub
 from ..instrumentation import count, logger
 from ..presence import Attendances
 from ..protocol import signals
-from ..protocol.limits import TokenBucket
+from ..protocol.limits import TokenBuckets
 from ..protocol.signals import Signal
 from ..topics import access
 from ..topics.control import CONTROL, DISCONNECT, RECHECK, Order
@@ -21,9 +21,6 @@ from ..topics.control import CONTROL, DISCONNECT, RECHECK, Order
 if TYPE_CHECKING:
     from ..topics.access import Identity
     from .connection import Connection
-
-MAX_BUCKETS = 10_000
-"""Users whose rate of new topics is remembered."""
 
 
 class Local:
@@ -39,7 +36,8 @@ class Local:
         self._loop = asyncio.get_running_loop()
         self._connections: set[Connection] = set()
         self._per_user: Counter[str] = Counter()
-        self._new_topics: dict[str, TokenBucket] = {}
+        self._per_address = TokenBuckets()
+        self._new_topics = TokenBuckets()
         self._tasks: set[asyncio.Task[None]] = set()
         hub.on(signals.WHISPER, self._whispered)
         hub.on(signals.PRESENCE, self._presence_changed)
@@ -48,6 +46,13 @@ class Local:
         self._start(hub.follow(CONTROL))
 
     # --- admission ---
+
+    def admits_from(self, address: str) -> bool:
+        """Count a new connection; ``False`` if too many come from its address in this process."""
+        rate = conf().limits.connections_per_address
+        burst = max(1.0, rate)
+        now = self._loop.time()
+        return self._per_address.take(address, rate=rate, burst=burst, now=now) == 0
 
     def admit(self, connection: Connection, identity: Identity) -> bool:
         """Count a connection in; ``False`` if its user has too many in this process."""
@@ -77,14 +82,13 @@ class Local:
         Raises:
             ProtocolError: too many in too short a time.
         """
-        limits, now = conf().limits, self._loop.time()
-        bucket = self._new_topics.pop(identity.limits_key, None) or TokenBucket(
-            rate=limits.new_topics_per_second, burst=limits.subscriptions, now=now
-        )
-        self._new_topics[identity.limits_key] = bucket
-        while len(self._new_topics) > MAX_BUCKETS:
-            del self._new_topics[next(iter(self._new_topics))]
-        if wait := bucket.take(now=now):
+        limits = conf().limits
+        if wait := self._new_topics.take(
+            identity.limits_key,
+            rate=limits.new_topics_per_second,
+            burst=limits.subscriptions,
+            now=self._loop.time(),
+        ):
             raise ProtocolError(
                 ErrorCode.RATE_LIMITED,
                 f"Too many new topics; at most {limits.new_topics_per_second:g} a second.",

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from ..conf import conf
 from ..errors import CloseCode
 from ..hub import Message
-from ..instrumentation import refuse
+from ..instrumentation import count, refuse
 from ..protocol import SUBPROTOCOL
 from ..protocol.frames import Hello
 from ..topics.access import Identity
+from .address import client_address
 from .authentication import identify
 from .connection import Connection
+from .local import get_local
 from .origin import refusal
 from .writer import AsgiSend, Writer
 
@@ -67,6 +70,9 @@ async def _serve(scope: dict[str, Any], receive: Receive, send: AsgiSend) -> Non
     transport = _AsgiTransport(send)
     connection = Connection(transport, identify=who)
     transport.connection = connection
+    if conf().limits.connections_per_address and not get_local().admits_from(client_address(scope)):
+        count("refused.connections_per_address")
+        connection.close(CloseCode.TOO_MANY_CONNECTIONS)
     try:
         while True:
             event = await receive()

@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_wsrealtime.errors import ActionError, ErrorCode, ProtocolError
 from django_wsrealtime.instrumentation import counters
-from django_wsrealtime.topics import Topic, action
+from django_wsrealtime.topics import Topic, action, actions
 from django_wsrealtime.topics.access import Identity
 from django_wsrealtime.topics.actions import Context, perform
 from django_wsrealtime.topics.registry import Registry
@@ -335,7 +335,7 @@ async def test_invalid_calls_count_too(throttled: Topic) -> None:
 async def test_not_more_rates_are_measured_than_the_bound(
     throttled: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("django_wsrealtime.topics.actions.MAX_BUCKETS", 2)
+    monkeypatch.setattr(actions._throttles._buckets, "most", 2)
     for pk in (1, 2, 3):
         await call(throttled, "come", who=member(pk))
     await refused(throttled, "come", who=member(3))

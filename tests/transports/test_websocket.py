@@ -350,6 +350,19 @@ async def test_one_user_has_a_limited_number_of_connections(application: Any, ad
             await second.__aexit__()
 
 
+async def test_one_address_opens_a_limited_number_of_connections(application: Any) -> None:
+    limited = {"TRUSTED_PROXIES": ["127.0.0.0/8"], "LIMITS": {"connections_per_address": 0.001}}
+    with override_settings(WSREALTIME=limited):
+        async with RealtimeClient(application, headers={"x-forwarded-for": "203.0.113.1"}):
+            again = RealtimeClient(application, headers={"x-forwarded-for": "1.2.3.4, 203.0.113.1"})
+            with pytest.raises(ConnectionClosed) as closed:
+                await again.__aenter__()
+            assert closed.value.code == 4029
+            await again.__aexit__()
+            async with RealtimeClient(application, headers={"x-forwarded-for": "203.0.113.2"}):
+                pass
+
+
 @pytest.mark.parametrize(
     ("origin", "host"),
     [
