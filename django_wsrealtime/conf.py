@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -79,7 +80,26 @@ def problems(raw: Any) -> list[str]:
     for key in ("ALLOWED_ORIGINS", "TRUSTED_PROXIES"):
         if isinstance(raw.get(key), str):
             found.append(f"WSREALTIME[{key!r}] is a string; expected a list of strings.")
+        elif key == "TRUSTED_PROXIES":
+            found += filter(None, map(_network_fault, raw.get(key, ())))
+    for key, least in (("PING_INTERVAL", 1), ("REPLICA_LAG", 0), ("THREADS", 1)):
+        value = raw.get(key, least)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
+            found.append(
+                f"WSREALTIME[{key!r}] is {value!r}; expected a number of at least {least}."
+            )
+    path = raw.get("PATH", "/")
+    if not isinstance(path, str) or not path.startswith("/"):
+        found.append(f"WSREALTIME['PATH'] is {path!r}; expected a path, as in '/realtime/ws/'.")
     return found
+
+
+def _network_fault(network: Any) -> str | None:
+    try:
+        ipaddress.ip_network(network)
+    except ValueError as error:
+        return f"WSREALTIME['TRUSTED_PROXIES'] has {network!r}: {error}. Write '10.0.0.0/8'."
+    return None
 
 
 @lru_cache(maxsize=1)

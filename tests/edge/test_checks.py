@@ -14,8 +14,8 @@ from channels.security.websocket import AllowedHostsOriginValidator
 from django.apps import AppConfig, apps
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
-from django.core.asgi import get_asgi_application as django_application
 from django.contrib.sessions.models import Session
+from django.core.asgi import get_asgi_application as django_application
 from django.core.checks import CheckMessage, Error, Warning, run_checks
 from django.urls import path
 
@@ -66,6 +66,29 @@ def test_e001_an_unknown_setting(settings: Any) -> None:
     assert ids(configuration.check_settings()) == []
     settings.WSREALTIME = {"PAHT": "/ws/", "LIMITS": {"bursts": 1}}
     assert ids(configuration.check_settings()) == ["E001", "E001"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"PATH": "realtime/ws/"},
+        {"PATH": None},
+        {"THREADS": 0},
+        {"THREADS": "16"},
+        {"PING_INTERVAL": 0},
+        {"REPLICA_LAG": -1},
+        {"TRUSTED_PROXIES": "10.0.0.0/8"},
+        {"TRUSTED_PROXIES": ["10.0.0.1/8"]},
+        {"TRUSTED_PROXIES": ["proxy.example.com"]},
+        {"LIMITS": {"burst": -1}},
+    ],
+    ids=str,
+)
+def test_e001_a_value_that_means_nothing(settings: Any, wrong: dict[str, Any]) -> None:
+    settings.WSREALTIME = wrong
+    [message] = configuration.check_settings()
+    assert ids([message]) == ["E001"]
+    assert next(iter(wrong)) in message.msg
 
 
 def test_settings_that_mean_nothing_break_no_other_check(settings: Any) -> None:
