@@ -33,8 +33,9 @@ STAGE = """<!doctype html><meta charset="utf-8"><style>
          font: 500 17px/1.3 system-ui, sans-serif }
   p { margin: 0 0 12px; text-align: center }
   div { display: flex; gap: 14px }
-  figure { margin: 0; border-radius: 8px; overflow: hidden; background: #d6dbe2; position: relative }
-  figcaption { padding: 5px 12px; font: 13px system-ui, sans-serif; color: #333 }
+  figure { margin: 0; border-radius: 8px; overflow: hidden; position: relative }
+  figcaption { padding: 5px 12px; font: 13px system-ui, sans-serif; color: #333;
+               background: #d6dbe2 }
   img { display: block }
   i { position: absolute; width: 26px; height: 26px; margin: -13px; border-radius: 99px;
       background: #e0452bb0; border: 2px solid #fff }

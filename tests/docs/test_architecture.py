@@ -20,7 +20,9 @@ _PLACE = re.compile(r"`([\w./-]+?(?:\.\w+|/))(?:::([\w.]+))?`")
 def places() -> list[tuple[str, str]]:
     """Each named file or directory with what is named in it, if anything."""
     text = without_code(PAGE.read_text(encoding="utf-8"))
-    found = sorted({(path, name) for path, name in _PLACE.findall(text) if "." in path or "/" in path})
+    found = sorted(
+        {(path, name) for path, name in _PLACE.findall(text) if "." in path or "/" in path}
+    )
     assert len(found) > 60
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,9 @@ def copy_of(project: Project, directory: Path) -> Project:
 
 
 @contextmanager
-def runserver(project: Project, port: int | None = None, **env: str) -> Iterator[str]:
+def runserver(
+    project: Project, port: int | None = None, *, env: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """The address of the project's ``runserver``."""
     port = port or free_port()
     process = ChildProcess(
@@ -129,9 +131,7 @@ def line(page: Page, number: str) -> Any:
     return page.locator("#orders tbody tr").filter(has_text=number)
 
 
-def test_part_1_the_table_follows_the_admin(
-    part_1: Project, visit: Visit, tmp_path: Path
-) -> None:
+def test_part_1_the_table_follows_the_admin(part_1: Project, visit: Visit, tmp_path: Path) -> None:
     with runserver(copy_of(part_1, tmp_path / "project")) as address:
         admin = visit(address, "ada")
         add_store(admin, address, "Harbour Street")
@@ -271,8 +271,8 @@ def test_part_3_a_shell_is_heard_through_both_servers(
 
     _, _, session = shell(SESSION).partition("session: ")
     with (
-        runserver(part_3, **environment) as one,
-        runserver(part_3, **environment) as two,
+        runserver(part_3, env=environment) as one,
+        runserver(part_3, env=environment) as two,
         follower(one, session.split()[0]) as ada,
         follower(two, session.split()[0]) as grace,
     ):

@@ -50,8 +50,7 @@ class Project:
         if "createsuperuser" in command:
             command += " --noinput"
         functions = (
-            f"python() {{ {python} \"$@\"; }}\n"
-            f"django_admin() {{ {python} -m django \"$@\"; }}\n"
+            f'python() {{ {python} "$@"; }}\ndjango_admin() {{ {python} -m django "$@"; }}\n'
         )
         finished = subprocess.run(
             ["/bin/sh", "-c", functions + command.replace("django-admin ", "django_admin ")],
