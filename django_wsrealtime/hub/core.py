@@ -95,7 +95,7 @@ class Hub:
         *,
         id: Id | None = None,
         not_before: int = 0,
-    ) -> None:
+    ) -> bool:
         """Subscribe a connection to a topic and tell it so.
 
         While the store is away this waits; the connection stays open.
@@ -106,6 +106,9 @@ class Hub:
             start: where the reader stands; ``None``: it knows nothing yet.
             id: the request's, repeated in the answer.
             not_before: broker time, in microseconds, before which the reader may see nothing.
+
+        Returns:
+            ``False`` if the subscription was ended meanwhile; then the connection was told nothing.
 
         Raises:
             ProtocolError: the topic's snapshot failed.
@@ -119,10 +122,10 @@ class Hub:
         if opening is not None:
             await asyncio.shield(opening)
         if subscription.closed:
-            return
+            return False
         await self._catch_up.greet(subscription, start, id=id, not_before=not_before)
-        if not subscription.closed:
-            self._catch_up.begin(subscription)
+        self._catch_up.begin(subscription)
+        return not subscription.closed
 
     def leave(self, connection: Connection, topic: str) -> None:
         """End a connection's subscription; unknown ones are no error."""
@@ -150,14 +153,17 @@ class Hub:
                 feed.behind.add(subscription)
 
     def revoke(self, connection: Connection, topic: str) -> None:
-        """End a subscription and tell the client to empty it."""
+        """End a subscription and tell the client to empty it, unless it has not even joined."""
         subscription = self._connections.get(connection, {}).get(topic)
         if subscription is None:
             return
         feed = subscription.feed
         self._drop(connection, topic)
+        if not subscription.joined:
+            return
         frame = Reset(topic=topic, epoch=feed.epoch, offset=feed.offset, reason="revoked")
-        connection.write(Message.of(frame))
+        if not connection.write(Message.of(frame)):
+            self.park(connection)
 
     def subscribed(self, connection: Connection) -> list[str]:
         """The topics a connection reads."""

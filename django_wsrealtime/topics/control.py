@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import Any
 
 import msgspec
 
-from ..brokers import get_broker
+from ..brokers import Broker, get_broker
 from ..errors import BrokerUnavailable
 from ..instrumentation import count, logger
 from ..protocol import signals
@@ -68,9 +70,26 @@ def _key(user: Any) -> str:
 
 
 def _order(op: str, order: Order) -> None:
+    broker = get_broker()
+    if broker.blocking and _in_event_loop():
+        # No daemon: a process that ends right away still gives its order.
+        threading.Thread(target=_give, args=(broker, op, order), name="wsrealtime-order").start()
+    else:
+        _give(broker, op, order)
+
+
+def _give(broker: Broker, op: str, order: Order) -> None:
     payload = signals.encode(op=op, frame=msgspec.json.encode(order))
     try:
-        get_broker().signal(CONTROL, payload)
+        broker.signal(CONTROL, payload)
     except BrokerUnavailable as error:
         count("control.lost")
         logger.error("The order to %s user %s was lost: %s", op, order.user, error)
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

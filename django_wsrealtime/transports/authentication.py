@@ -16,6 +16,7 @@ from django.conf import settings
 from django.contrib.auth import get_user
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.base import SessionBase
+from django.db.models import Model
 from django.http import HttpRequest
 from django.utils.functional import LazyObject
 from django.utils.module_loading import import_string
@@ -50,6 +51,24 @@ async def identify(scope: Mapping[str, Any], *, sid: str, tab: str, token: str |
     else:
         user, session = await threads.run(_user_and_session, request)
     return Identity.of(request, user=user, session=session, sid=sid, tab=tab)
+
+
+async def reload(user: Any) -> Any | None:
+    """A user as the database has it now, without the permissions that the object remembers.
+
+    Returns:
+        ``None`` if the account is gone or was deactivated; a user that is in no database as it is.
+    """
+    if not isinstance(user, Model) or user._state.adding:
+        return user
+
+    def read() -> Any | None:
+        model = user.__class__  # of what is wrapped, where the user is lazy
+        return model._base_manager.using(user._state.db).filter(pk=user.pk).first()
+
+    fresh = await threads.run(read)
+    was_active = getattr(user, "is_active", True)
+    return fresh if getattr(fresh, "is_active", True) or not was_active else None
 
 
 def _unresolved(user: Any) -> bool:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
@@ -78,6 +78,8 @@ class Connection:
         self.requests = Requests(self, self._local)
         self._timer: asyncio.TimerHandle | None = None
         self._chains: dict[str, deque[Job]] = {}
+        self._joins_waiting: Counter[str] = Counter()
+        """Per topic, the joins that have not begun."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._schedule()
 
@@ -148,8 +150,12 @@ class Connection:
         self._carry_out(self._session.fail(error))
 
     def left(self, topic: str) -> None:
-        """A subscription was refused, or ended by the server."""
-        self._session.left(topic)
+        """A subscription was refused, or ended by the server.
+
+        If the client has asked for it again meanwhile, that is still to be answered.
+        """
+        if not self._joins_waiting[topic]:
+            self._session.left(topic)
 
     # --- effects ---
 
@@ -196,9 +202,11 @@ class Connection:
 
     def _join(self, join: session.Join) -> None:
         def job() -> Awaitable[None]:
+            self._joins_waiting -= Counter((join.topic,))
             return self.requests.join(join.topic, join.start, grant=join.grant, id=join.id)
 
-        self._enqueue(join.topic, job, id=join.id)
+        if self._enqueue(join.topic, job, id=join.id):
+            self._joins_waiting[join.topic] += 1
 
     def _leave(self, id: Any, topic: str) -> None:
         async def job() -> None:
@@ -215,7 +223,8 @@ class Connection:
 
     # --- order ---
 
-    def _enqueue(self, lane: str, job: Job, *, id: Any = None) -> None:
+    def _enqueue(self, lane: str, job: Job, *, id: Any = None) -> bool:
+        """Carry something out after all that came before it; ``False`` if too much waits."""
         waiting = self._chains.get(lane)
         if waiting is None:
             self._chains[lane] = deque((job,))
@@ -232,11 +241,14 @@ class Connection:
                     retry_after=1_000,
                 )
             )
+            return False
+        return True
 
     async def _run(self, lane: str) -> None:
         waiting = self._chains[lane]
         try:
-            while waiting:
+            # The connection may have ended before its task had its first turn.
+            while waiting and not self.closed:
                 await waiting[0]()
                 waiting.popleft()
         finally:

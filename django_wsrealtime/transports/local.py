@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -17,6 +18,7 @@ from ..protocol.limits import TokenBuckets
 from ..protocol.signals import Signal
 from ..topics import access
 from ..topics.control import CONTROL, DISCONNECT, RECHECK, Order
+from .authentication import reload
 
 if TYPE_CHECKING:
     from ..topics.access import Identity
@@ -114,10 +116,7 @@ class Local:
                 connection.close(CloseCode.DISCONNECTED)
 
     def _recheck(self, topic: str, signal: Signal) -> None:
-        order = Order.read(signal)
-        access.forget(order.user)
-        for connection in self._of(order.user):
-            self._start(self._ask_again(connection))
+        self._start(self._ask_again(Order.read(signal).user))
 
     def _of(self, member: str) -> list[Connection]:
         return [
@@ -126,11 +125,45 @@ class Local:
             if connection.identity is not None and connection.identity.member == member
         ]
 
-    async def _ask_again(self, connection: Connection) -> None:
+    async def _ask_again(self, member: str) -> None:
+        """End what a member's connections may not have any more."""
+        await self._reload(member)
+        # Only now nobody can ask about the user as it was, and have the answer remembered.
+        access.forget(member)
+        connections = self._of(member)
+        for connection in connections:
+            connection.requests.doubt()
+        for connection in connections:
+            self._start(self._revoke_lost(connection))
+
+    async def _reload(self, member: str) -> None:
+        """Users remember their permissions; so all connections of one get it anew."""
+        users = {
+            one.identity.user.__class__: one.identity.user
+            for one in self._of(member)
+            if one.identity is not None
+        }
+        for kind, user in users.items():
+            try:
+                fresh = await reload(user)
+            except Exception:
+                count("local.failed")
+                logger.exception("A user could not be read again; the permissions may be old.")
+                continue
+            for connection in self._of(member):
+                identity = connection.identity
+                if identity is None or identity.user.__class__ is not kind:
+                    continue
+                if fresh is None:
+                    connection.close(CloseCode.SESSION_CHANGED)
+                else:
+                    connection.identity = replace(identity, user=fresh)
+
+    async def _revoke_lost(self, connection: Connection) -> None:
         """End every subscription of a connection that its user may not have any more."""
-        identity = connection.identity
-        assert identity is not None
         for name in self.hub.subscribed(connection):
+            identity = connection.identity
+            assert identity is not None
             try:
                 grant = connection.requests.grant(name)
                 await access.authorize(access.find(name), identity, grant=grant)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..errors import ErrorCode, ProtocolError
+from ..errors import BrokerUnavailable, ErrorCode, ProtocolError
+from ..instrumentation import count
 from ..protocol import codec, signals
 from ..protocol.frames import Call, Id, Publish, SetPresence, Whisper
-from ..protocol.position import Since, Start
+from ..protocol.position import Start
 from ..topics import access, actions
 from ..topics.base import Topic
 from ..topics.publish import member_publish
@@ -36,6 +37,7 @@ class Requests:
         self._joins: set[asyncio.Future[None]] = set()
         self._grants: dict[str, str] = {}
         """By which grants topics are followed."""
+        self._doubts = 0
 
     @property
     def _identity(self) -> Identity:
@@ -46,6 +48,10 @@ class Requests:
     def grant(self, topic: str) -> str | None:
         """The grant by which a topic is followed, if it is."""
         return self._grants.get(topic)
+
+    def doubt(self) -> None:
+        """Whatever was answered so far about permissions may be wrong now."""
+        self._doubts += 1
 
     def cancel(self) -> None:
         """The connection is gone: nobody waits for its joins any more."""
@@ -60,9 +66,9 @@ class Requests:
         try:
             await joining
         except ProtocolError as error:
-            self._local.hub.leave(connection, name)
             connection.left(name)
             self._explain(error, id=id, topic=name)
+            await self.leave(name)  # whoever followed it already does so no longer
         except asyncio.CancelledError:
             if not connection.closed:
                 raise
@@ -74,14 +80,21 @@ class Requests:
         if start is None:
             self._local.spend_new_topic(self._identity)
         topic = access.find(name)
-        await access.authorize(topic, self._identity, grant=grant)
+        not_before, doubts = 0, -1
+        while doubts != self._doubts:
+            # The hub knows of the subscription only after this loop. So permissions that are
+            # withdrawn while it runs have to be noticed here.
+            doubts = self._doubts
+            await access.authorize(topic, self._identity, grant=grant)
+            if topic.history.from_ == "join":
+                not_before = await self._first_join(topic)
         if grant is not None:
             self._grants[name] = grant
-        not_before = 0
-        if topic.history.from_ == "join":
-            not_before = await self._first_join(topic)
-        await hub.join(connection, topic, start, id=id, not_before=not_before)
-        if topic.presence is not None and not connection.closed:
+        if not await hub.join(connection, topic, start, id=id, not_before=not_before):
+            raise ProtocolError(
+                ErrorCode.FORBIDDEN, "The permission was withdrawn while you joined."
+            )
+        if topic.presence is not None:
             sender = self._identity.sender
             await self._local.attendances.enter(
                 name,
@@ -92,11 +105,24 @@ class Requests:
             )
 
     async def _first_join(self, topic: Topic) -> int:
-        """Since when this member may read the topic, in microseconds of broker time."""
-        now: Since = self._local.hub.broker.now()
+        """Since when this member may read the topic, in microseconds of broker time.
+
+        While the store is away this waits, as joining the hub does.
+        """
+        hub = self._local.hub
         name = f"joined:{topic.name}:{self._identity.member}"
-        claimed = await self._local.hub.listener.claim(name, str(now.time), ttl=topic.history.ttl)
-        return int(claimed)
+
+        async def ask() -> str:
+            now = (
+                await asyncio.to_thread(hub.broker.now)
+                if hub.broker.blocking
+                else (hub.broker.now())
+            )
+            if not now.time:
+                raise BrokerUnavailable("The store's time is not known.")
+            return await hub.listener.claim(name, str(now.time), ttl=topic.history.ttl)
+
+        return int(await hub.patiently(ask))
 
     async def leave(self, name: str) -> None:
         """Unsubscribe; a topic that was not joined is no error."""
@@ -163,7 +189,10 @@ class Requests:
             sid=self._connection.sid,
             default=default,
         )
-        await self._local.hub.listener.signal(whisper.topic, payload)
+        try:
+            await self._local.hub.listener.signal(whisper.topic, payload)
+        except BrokerUnavailable:
+            count("whisper.dropped")
 
     def _explain(self, error: ProtocolError, *, topic: str, id: Id | None = None) -> None:
         error.id = id
