@@ -314,8 +314,14 @@ def _announce() -> None:
         topics = dict(_lost)
         _lost.clear()
         _announcing = False
+    try:
+        ticket = get_broker().ticket() if topics else None
+    except BrokerUnavailable as error:
+        lost(topics, why=str(error))
+        return
     resets = [
-        Reset(topic=topic, reason="lost", history=history) for topic, history in topics.items()
+        Reset(topic=topic, reason="lost", history=history, ticket=ticket)
+        for topic, history in topics.items()
     ]
     for start in range(0, len(resets), BATCH):
         _append(resets[start : start + BATCH])

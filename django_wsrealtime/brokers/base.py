@@ -114,7 +114,7 @@ class RowChange:
     """Append a row's committed state to the topics it belongs to, and its removal elsewhere.
 
     In one step: refuse if the row's newest entry has a higher ticket (or, with ``ticket=None``, if
-    the row has any entry); append ``remove`` to every topic in ``before`` or remembered for the row
+    the row has any entry), or if a topic concerned was reset with a higher one; append ``remove`` to every topic in ``before`` or remembered for the row
     that is not in ``topics``; append each of ``topics``; remember the ticket and the topics.
 
     Args:
@@ -142,11 +142,14 @@ class Reset:
         topic: the topic's name.
         reason: ``"bulk"`` or ``"lost"``; travels to the clients.
         history: how long to keep the log's metadata.
+        ticket: drawn before the reset: rows that were read with a lower one, or with none, may be
+            older than what readers fetch now, so their changes are refused from here on.
     """
 
     topic: str
     reason: str
     history: History
+    ticket: int | None = None
 
 
 Command = Publish | RowChange | Reset

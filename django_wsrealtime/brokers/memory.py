@@ -83,6 +83,8 @@ class MemoryBroker(Broker):
         self._tickets = itertools.count(1)
         self._logs: dict[str, _Log] = {}
         self._rows: dict[str, _Row] = {}
+        self._floors: dict[str, tuple[int, float]] = {}
+        """Per topic the ticket it was last reset with, and until when that matters."""
         self._presence: dict[str, dict[str, tuple[int, Attendance]]] = {}
         self._values: dict[str, tuple[int, str]] = {}
         self._listeners: set[_MemoryListener] = set()
@@ -137,6 +139,8 @@ class MemoryBroker(Broker):
         if known is not None and (command.ticket is None or known.ticket > command.ticket):
             return Result(outcome=Outcome.REFUSED, positions={})
         left = command.before | known.topics if known is not None else command.before
+        if any(self._below_floor(topic, command.ticket) for topic in left.union(command.topics)):
+            return Result(outcome=Outcome.REFUSED, positions={})
         positions: dict[str, Position] = {}
         for topic in sorted(left - command.topics.keys()):
             log = self._log(topic, command.history)
@@ -151,7 +155,15 @@ class MemoryBroker(Broker):
         )
         return Result(outcome=Outcome.APPENDED, positions=positions)
 
+    def _below_floor(self, topic: str, ticket: int | None) -> bool:
+        """Whether a row read with this ticket may be older than the topic's last reset."""
+        floor, expires = self._floors.get(topic, (0, 0.0))
+        return expires >= self._tick() and (ticket is None or ticket < floor)
+
     def _reset(self, command: Reset) -> Result:
+        if command.ticket is not None:
+            expires = self._end_of_life(self._tick(), command.history)
+            self._floors[command.topic] = (command.ticket, expires)
         log = self._logs[command.topic] = self._new_log(self._tick(), command.history)
         for listener in self._listeners:
             listener.ring_reset(command.topic, command.reason)
@@ -307,6 +319,8 @@ class MemoryBroker(Broker):
             del self._logs[topic]
         for row in [row for row, known in self._rows.items() if known.expires < now]:
             del self._rows[row]
+        for topic in [topic for topic, (_, expires) in self._floors.items() if expires < now]:
+            del self._floors[topic]
         for name in [name for name, (expires, _) in self._values.items() if expires < now]:
             del self._values[name]
         for log in self._logs.values():

@@ -143,7 +143,8 @@ class Appender:
             )
         elif isinstance(command, Reset):
             reason = self._seal.close(Kind.RESET, command.topic, command.reason.encode())
-            into += ("R", command.topic, milliseconds(command.history.ttl), reason)
+            life = milliseconds(command.history.ttl)
+            into += ("R", command.topic, life, _ticket(command), reason)
         else:
             history = command.history
             into += (
@@ -180,6 +181,7 @@ class Appender:
         for topic in bodies:
             by_server[self._layout.index(topic)].append(topic)
         positions: dict[str, Position] = {}
+        overtaken = False
         for index, topics in by_server.items():
             arguments: list[Argument] = []
             for topic in topics:
@@ -187,16 +189,17 @@ class Appender:
                 place = _digest(topic, command.row)
                 arguments += ("T", topic, place, ticket, command.history.size, life, sealed)
             for topic, answer in zip(topics, self._ask(index, arguments, deadline), strict=True):
+                overtaken = overtaken or answer[0] == b"F"
                 if answer[0] == b"A":
                     positions[topic] = _position(answer[1], answer[2])
         settle: list[Argument] = ["S", command.row, ticket, life]
         self._ask(home, [*settle, len(command.topics), *command.topics], deadline)
-        if bodies and not positions:
+        if overtaken or (bodies and not positions):
             return _REFUSED
         return Result(outcome=Outcome.APPENDED, positions=positions)
 
 
-def _ticket(command: RowChange) -> Argument:
+def _ticket(command: RowChange | Reset) -> Argument:
     return "" if command.ticket is None else command.ticket
 
 

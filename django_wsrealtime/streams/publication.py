@@ -80,7 +80,7 @@ class Publication:
         """
         pks = list(self._written)
         if self._touched and not pks:
-            self._reset(self._touched)
+            self._reset(self._touched, ticket)
             return
         for _ in range(ATTEMPTS):
             pks = self._publish(pks, ticket)
@@ -116,7 +116,7 @@ class Publication:
                 published.append(pk)
         pause("append")
         results = self._send(commands)
-        self._reset(reset)
+        self._reset(reset, ticket)
         return self._overtaken(published, results)
 
     def _read(self, pks: Sequence[Any]) -> dict[Any, Row]:
@@ -186,10 +186,10 @@ class Publication:
             if result is not None and result.outcome is Outcome.REFUSED
         ]
 
-    def _reset(self, topics: Topics | set[str]) -> None:
+    def _reset(self, topics: Topics | set[str], ticket: int | None) -> None:
         self._send(
             [
-                Reset(topic=topic, reason="bulk", history=self._plan.history)
+                Reset(topic=topic, reason="bulk", history=self._plan.history, ticket=ticket)
                 for topic in sorted(topics)
             ]
         )

@@ -637,6 +637,20 @@ class RowConformance(LogConformance):
         assert self.bodies(topic) == [b"v1", b"v2"]
 
     @needs(history=True)
+    def test_a_row_that_was_read_before_a_reset_is_refused_in_every_topic(self) -> None:
+        row, created, topic, other = self.name("row"), self.name("row"), self.name(), self.name()
+        early, ticket = self.broker.ticket(), self.broker.ticket()
+        self.broker.append([Reset(topic=topic, reason="bulk", history=KEPT, ticket=ticket)])
+        assert self.append(row, early, {topic: b"v1"}).outcome is Outcome.REFUSED
+        moved = self.append(row, early, {other: b"v1"}, before=frozenset({topic}))
+        assert moved.outcome is Outcome.REFUSED
+        assert self.append(created, None, {topic: b"v1"}).outcome is Outcome.REFUSED
+        assert self.append(row, ticket, {topic: b"v2"}).outcome is Outcome.APPENDED
+        late = self.append(created, self.broker.ticket(), {topic: b"v2"})
+        assert late.outcome is Outcome.APPENDED
+        assert self.bodies(topic) == [b"v2", b"v2"]
+
+    @needs(history=True)
     def test_any_ticket_follows_a_creation(self) -> None:
         row, topic, ticket = self.name("row"), self.name(), self.broker.ticket()
         self.append(row, None, {topic: b"v1"})

@@ -24,9 +24,18 @@ function commands.P()
   return { 'A', log.epoch, log.offset }
 end
 
--- Reset: topic, ttl, sealed reason -> epoch, offset
+-- Whether a row that was read with `ticket` may be older than a topic's last reset.
+local function below_floor(topic, ticket)
+  local floor = tonumber(redis.call('GET', PREFIX .. 'floor:' .. topic) or nil)
+  return floor and (ticket == '' or tonumber(ticket) < floor)
+end
+
+-- Reset: topic, ttl, ticket or '', sealed reason -> epoch, offset
 function commands.R()
-  local topic, ttl, sealed = take(), number(), take()
+  local topic, ttl, ticket, sealed = take(), number(), take(), take()
+  if ticket ~= '' then
+    redis.call('SET', PREFIX .. 'floor:' .. topic, ticket, 'PX', ttl * METADATA_LIFE)
+  end
   local log = create(topic, now() + 1, ttl)
   redis.call('PUBLISH', PREFIX .. 'bell:' .. topic, 'R' .. sealed)
   return { 'A', log.epoch, 0 }
@@ -78,6 +87,13 @@ function commands.W()
   if #needed > 1 then
     return needed
   end
+  for _, concerned in ipairs({ left, topics }) do
+    for _, topic in ipairs(concerned) do
+      if below_floor(topic, ticket) then
+        return { 'X' }
+      end
+    end
+  end
   table.sort(left)
   local answer = { 'A' }
   local function add(topic, sealed)
@@ -119,12 +135,16 @@ function commands.C()
   return { 'K', unpack(remembered) }
 end
 
--- Append a row's event to one topic: topic, row in topic, ticket, size, ttl, sealed -> epoch, offset
+-- Append a row's event to one topic: topic, row in topic, ticket, size, ttl, sealed -> epoch, offset;
+-- or F if the topic was reset with a higher ticket
 function commands.T()
   local topic, place, ticket, size, ttl, sealed = take(), take(), take(), number(), number(), take()
   local key = PREFIX .. 'place:' .. place
   if refused(tonumber(redis.call('GET', key) or nil), ticket) then
     return { 'X' }
+  end
+  if below_floor(topic, ticket) then
+    return { 'F' }
   end
   local log = open(topic, ttl)
   write(log, size, ttl, sealed)
