@@ -114,8 +114,9 @@ class RowChange:
     """Append a row's committed state to the topics it belongs to, and its removal elsewhere.
 
     In one step: refuse if the row's newest entry has a higher ticket (or, with ``ticket=None``, if
-    the row has any entry), or if a topic concerned was reset with a higher one; append ``remove`` to every topic in ``before`` or remembered for the row
-    that is not in ``topics``; append each of ``topics``; remember the ticket and the topics.
+    the row has any entry), or if a topic concerned was reset with a higher one; append ``remove``
+    to every topic in ``before`` or remembered for the row that is not in ``topics``; append each of
+    ``topics``; remember the ticket and the topics.
 
     Args:
         row: names the row in its table and database, as in ``"shop.order/default/5"``.
