@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ class Local:
         self.hub = hub
         self.attendances = Attendances(listener=hub.listener)
         self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
         self._connections: set[Connection] = set()
         self._per_user: Counter[str] = Counter()
         self._per_address = TokenBuckets()
@@ -193,7 +195,8 @@ class Local:
             del _locals[self._loop]
 
     def _start(self, work: object) -> None:
-        task: asyncio.Task[None] = self._loop.create_task(work)  # type: ignore[arg-type]
+        # Not in the context of whoever sent a signal, be it a publisher in this process.
+        task: asyncio.Task[None] = self._context.run(self._loop.create_task, work)  # type: ignore[arg-type]
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
