@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -34,6 +35,7 @@ from django_wsrealtime import (
     rows_changed,
     streams,
     suppress_publishing,
+    testing,
 )
 from django_wsrealtime.checks.declarations import check_topics
 from django_wsrealtime.testing import RealtimeClient, RealtimeTestMixin, RequestFailed
@@ -88,7 +90,7 @@ def declare() -> tuple[type[ModelStream], type[Topic]]:
 
         def can_subscribe(self, user: Any) -> bool:
             memberships = StoreMembership.objects.filter(user=user, store=self.store_id)
-            return memberships.exists()
+            return bool(memberships.exists())
 
         @action(throttle="5/s")
         def mark_ready(self, ctx: Any, order_id: int, note: str = "") -> dict[str, Any]:
@@ -143,6 +145,12 @@ def test_every_public_name_says_what_it_is_for() -> None:
         or getattr(django_wsrealtime, name).__doc__.startswith(f"{name}(")  # by a dataclass
     ]
     assert silent == []
+
+
+@pytest.mark.parametrize("package", [django_wsrealtime, testing])
+def test_every_public_name_stands_in_the_reference(package: Any) -> None:
+    text = (Path(__file__).parent.parent / "docs/reference/python.md").read_text(encoding="utf-8")
+    assert [name for name in package.__all__ if f"{name}" not in text] == []
 
 
 def test_where_the_project_finds_the_app() -> None:
