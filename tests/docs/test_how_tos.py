@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import unittest
 from collections.abc import Callable, Iterator
@@ -10,13 +11,15 @@ from typing import Any
 
 import pytest
 from channels.testing import WebsocketCommunicator
+from django.contrib.auth.models import User
 from django.test import override_settings
 
-from django_wsrealtime import ModelStream, Presence, Topic, apublish, register
+from django_wsrealtime import ModelStream, Presence, Topic, apublish, html, register
 from django_wsrealtime.asgi import get_asgi_application
 from django_wsrealtime.brokers import set_broker
 from django_wsrealtime.brokers.memory import MemoryBroker
-from django_wsrealtime.testing import RealtimeClient
+from django_wsrealtime.templatetags import wsrealtime
+from django_wsrealtime.testing import ConnectionClosed, RealtimeClient
 from django_wsrealtime.topics.registry import registry
 from django_wsrealtime.transports.local import get_local
 from tests.docs.markdown import DOCS, blocks
@@ -160,3 +163,54 @@ def test_the_tests_of_the_page_pass(load: Load, monkeypatch: pytest.MonkeyPatch)
     problems = [text for _, text in (*result.errors, *result.failures)]
     assert not problems, "\n".join(problems)
     assert result.testsRun == 8
+
+
+# --- clients without a browser -------------------------------------------------------------------
+
+
+class Native(RealtimeClient):
+    """A client that sends a token and no origin."""
+
+    def __init__(self, application: Any, token: str | None) -> None:
+        super().__init__(application, origin=None)
+        self._token = token
+
+    def send(self, **frame: Any) -> None:
+        if frame["type"] == "hello" and self._token is not None:
+            frame["token"] = self._token
+        super().send(**frame)
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_token_lets_a_client_in(load: Load) -> None:
+    load("native-clients", first=("shop.auth",))
+    auth, settings = vars(sys.modules["shop.auth"]), vars(sys.modules["mysite.settings"])
+    ada = await User.objects.acreate(username="ada")
+    application: Any = get_asgi_application()
+    with override_settings(WSREALTIME=settings["WSREALTIME"]):
+        async with Native(application, auth["token_for"](ada)) as client:
+            assert client.welcome is not None
+            assert client.welcome["user"] == {"id": str(ada.pk), "name": "ada"}
+        await User.objects.filter(pk=ada.pk).aupdate(is_active=False)
+        for token in (auth["token_for"](ada), "forged", None):
+            with pytest.raises(ConnectionClosed) as refused:
+                await Native(application, token).open()
+            assert refused.value.code == 4401
+    # Without the settings there is no WebSocket at all.
+    refusing = Native(application, auth["token_for"](ada))
+    with pytest.raises(ConnectionClosed):
+        await refusing.open()
+    assert not refusing.frames
+
+
+# --- template tags -------------------------------------------------------------------------------
+
+
+def test_every_tag_is_explained_with_its_attributes() -> None:
+    page = (DOCS / "reference" / "templates.md").read_text(encoding="utf-8")
+    assert re.findall(r"(?m)^## `(\w+)`$", page) == list(wsrealtime.register.tags)
+    script = html.script(src="s", path="p", prefix="x", since=1, nonce="n")
+    attributes = set(re.findall(r" ([\w-]+)=", script)) - {"type"}
+    assert attributes == set(re.findall(r"(?m)^\| `([\w-]+)` \|", page))
+    for state in wsrealtime.LABELS:
+        assert f"`{state}`" in page
