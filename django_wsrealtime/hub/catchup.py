@@ -53,7 +53,6 @@ class CatchUp:
     async def _bring_up(self, subscription: Subscription) -> None:
         """Write what a subscription misses until it is live, or lags."""
         feed, connection = subscription.feed, subscription.connection
-        conflate = feed.source.keyed
         try:
             while not subscription.closed and not connection.lagging:
                 if subscription.reset or (
@@ -69,7 +68,7 @@ class CatchUp:
                 elif subscription.offset > feed.offset:
                     await self._wait_for_check(feed)
                 else:
-                    await self._replay(subscription, conflate=conflate)
+                    await self._replay(subscription)
         finally:
             subscription.task = None
 
@@ -83,7 +82,7 @@ class CatchUp:
         if feed.checking is not None:
             await asyncio.shield(feed.checking)
 
-    async def _replay(self, subscription: Subscription, *, conflate: bool) -> None:
+    async def _replay(self, subscription: Subscription) -> None:
         feed = subscription.feed
         events = feed.after(subscription.position)
         if events is None:
@@ -100,7 +99,7 @@ class CatchUp:
                 Recent(entry.offset, entry.time, entry.body, feed.message(entry))
                 for entry in page.entries
             ]
-        if conflate and len(events) > 1:
+        if len(events) > 1 and _may_conflate(feed, events):
             self._write_latest(subscription, events)
             return
         for event in events:
@@ -224,7 +223,7 @@ class CatchUp:
         feed = subscription.feed
         end = events[-1].offset if events else subscription.offset
         texts: list[Raw] = []
-        if feed.source.keyed:
+        if _may_conflate(feed, events):
             texts = [Raw(event.message.data) for event in latest_per_key(events)]
         else:
             size = 0
@@ -303,3 +302,8 @@ class CatchUp:
         ]
         feed.snapshot = SnapshotAt(position=position, chunks=chunks, made=made, rest=rest)
         return feed.snapshot
+
+
+def _may_conflate(feed: Feed, events: Sequence[Recent]) -> bool:
+    """Whether the last event of each key will do, as one frame; bytes do not fit into one."""
+    return feed.source.keyed and not any(event.message.binary for event in events)

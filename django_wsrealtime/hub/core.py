@@ -246,6 +246,9 @@ class Hub:
         feed.opening = None
         for entry in early:
             self.on_entry(feed.name, entry)
+        if feed.reset_reason:
+            self.check(feed)
+        self._let_go_later(feed)
 
     def _drop(self, connection: Connection, topic: str) -> None:
         subscriptions = self._connections.get(connection)
@@ -260,6 +263,9 @@ class Hub:
         feed = subscription.feed
         feed.behind.discard(subscription)
         feed.live.pop(connection, None)
+        self._let_go_later(feed)
+
+    def _let_go_later(self, feed: Feed) -> None:
         if feed.unused and feed.linger is None and not self._closed:
             feed.linger = self._loop.call_later(LINGER_SECONDS, self._let_go, feed)
 
@@ -296,8 +302,10 @@ class Hub:
     def on_reset(self, topic: str, reason: str) -> None:
         """The log has a new epoch."""
         feed = self._feeds.get(topic)
-        if feed is not None and feed.early is None:
-            feed.reset_reason = reason
+        if feed is None:
+            return
+        feed.reset_reason = reason
+        if feed.early is None:
             self.check(feed)
 
     def on_doubt(self, topics: Iterable[str] | None) -> None:
@@ -358,8 +366,8 @@ class Hub:
                             self._deliver(feed, entry)
                 else:
                     self._discontinue(feed, page.position, feed.reset_reason or page.reason)
-                feed.reset_reason = ""
                 if not feed.check_again:
+                    feed.reset_reason = ""  # else it is of what the next page will tell
                     return
         finally:
             feed.checking = None
@@ -378,15 +386,27 @@ class Hub:
     async def _check_regularly(self) -> None:
         while True:
             await asyncio.sleep(CHECK_SECONDS * random.uniform(0.9, 1.1))
-            quiet = [
-                feed
-                for feed in self._feeds.values()
-                if not feed.heard and feed.early is None and not feed.unused
-            ]
-            for feed in self._feeds.values():
-                feed.heard = False
-                self._prune(feed)
-            await self._compare(quiet)
+            try:
+                await self._look_round()
+            except Exception:
+                # Whatever is wrong with one look, the next one may heal what was lost.
+                count("hub.failed")
+                logger.exception("Comparing topics with their logs failed.")
+
+    async def _look_round(self) -> None:
+        quiet = [
+            feed
+            for feed in self._feeds.values()
+            if not feed.heard and feed.early is None and not feed.unused
+        ]
+        for feed in self._feeds.values():
+            feed.heard = False
+            self._prune(feed)
+            for subscription in feed.behind:
+                # Only those whose task failed have none and wait for nothing.
+                if subscription.joined and not subscription.connection.lagging:
+                    self._catch_up.begin(subscription)
+        await self._compare(quiet)
 
     def _prune(self, feed: Feed) -> None:
         if feed.recent and not feed.behind:

@@ -21,7 +21,8 @@ from django_wsrealtime.brokers.memory import MemoryBroker
 from django_wsrealtime.errors import BrokerUnavailable, ProtocolError
 from django_wsrealtime.hub import Hub, Message
 from django_wsrealtime.hub import core as hub_core
-from django_wsrealtime.protocol import codec
+from django_wsrealtime.hub.catchup import CatchUp
+from django_wsrealtime.protocol import binary, codec
 from django_wsrealtime.protocol.position import Position, Since, Start
 from django_wsrealtime.protocol.window import Window
 
@@ -467,7 +468,7 @@ async def test_binary_events_are_replayed_as_frames_of_their_own(
     hub: Hub, broker: MemoryBroker
 ) -> None:
     start = broker.now()
-    payload = codec.binary_body(kind="app", event="stroke", payload=b"\x00\xff")
+    payload = binary.encode_body(kind="app", event="stroke", payload=b"\x00\xff")
     publish(broker, 1)
     broker.append([Publish(topic="orders/7", body=payload, history=HISTORY)])
     publish(broker, 3)
@@ -477,6 +478,124 @@ async def test_binary_events_are_replayed_as_frames_of_their_own(
     assert reader.frames[0]["offset"] == 1
     assert len(reader.binary) == 1
     assert reader.binary[0].endswith(b"\x00\xff")
+
+
+async def test_bytes_in_a_keyed_topic_are_replayed_too(hub: Hub, broker: MemoryBroker) -> None:
+    source, reader, since = Source(keyed=True), Reader(window=2_000), broker.now()
+    await hub.join(reader, source, None)
+    publish(broker, 0, key="a", kind="row", size=3_000)
+    await reader.until(lambda: reader.lagging)
+    publish(broker, 1, key="a", kind="row")
+    payload = binary.encode_body(kind="client", event="stroke", payload=b"\x00\xff")
+    broker.append([Publish(topic="orders/7", body=payload, history=HISTORY)])
+    publish(broker, 2, key="a", kind="row")
+    reader.acknowledge()
+    hub.resume(reader)
+    late = Reader()
+    await hub.join(late, source, since)
+    for each in (reader, late):
+        await each.until(lambda each=each: 2 in numbers(each))  # type: ignore[misc]
+        assert [message[-2:] for message in each.binary] == [b"\x00\xff"]
+
+
+async def test_a_topic_that_was_given_up_while_it_was_opened_is_not_followed(
+    hub: Hub, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_core, "LINGER_SECONDS", 0.0)
+    reader = Reader()
+    broker.away = True  # type: ignore[attr-defined]
+    join = asyncio.ensure_future(hub.join(reader, Source(), None))
+    await asyncio.sleep(0)
+    hub.disconnect(reader)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    broker.away = False  # type: ignore[attr-defined]
+    assert await join is False
+    await asyncio.wait_for(_gone(hub), 5)
+
+
+async def _gone(hub: Hub) -> None:
+    while hub._feeds:
+        await asyncio.sleep(0.001)
+
+
+async def test_a_reset_while_a_topic_is_opened_is_noticed(hub: Hub, broker: MemoryBroker) -> None:
+    publish(broker, 1)
+    listener, reader = hub.listener, Reader()
+    read = listener.read
+
+    async def slow(topic: str, start: Start, *, history: History) -> Page:
+        page = await read(topic, start, history=history)
+        if start is None:
+            broker.append([Reset(topic="orders/7", reason="bulk", history=HISTORY)])
+            await asyncio.sleep(0.01)  # it is heard before the answer
+        return page
+
+    listener.read = slow  # type: ignore[method-assign]
+    await hub.join(reader, Source(), None)
+    epoch = broker.heads({"orders/7": HISTORY})["orders/7"].epoch
+    # Sooner than the regular look.
+    await asyncio.wait_for(reader.until(lambda: reader.frames[-1]["epoch"] == epoch), 5)
+
+
+async def test_what_a_reset_was_for_is_told_although_a_look_was_under_way(
+    hub: Hub, broker: MemoryBroker
+) -> None:
+    listener, reader = hub.listener, Reader()
+    await hub.join(reader, Source(), None)
+    publish(broker, 1)
+    await reader.until(lambda: numbers(reader) == [1])
+    read, slow_once = listener.read, [True]
+
+    async def slow(topic: str, start: Start, *, history: History) -> Page:
+        page = await read(topic, start, history=history)
+        if slow_once and slow_once.pop():
+            broker.append([Reset(topic="orders/7", reason="bulk", history=HISTORY)])
+            await asyncio.sleep(0.01)
+        return page
+
+    listener.read = slow  # type: ignore[method-assign]
+    hub.check(hub._feeds["orders/7"])
+    assert (await reader.next("reset"))["reason"] == "bulk"
+
+
+async def test_what_failed_unexpectedly_is_tried_again_by_the_regular_look(
+    hub: Hub, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await hub.aclose()
+    monkeypatch.setattr(hub_core, "CHECK_SECONDS", 0.02)
+    hub = Hub(broker)
+    listener, reader = hub.listener, Reader(window=2_000)
+    await hub.join(reader, Source(), None)
+    publish(broker, 0, size=3_000)
+    await reader.until(lambda: reader.lagging)
+    publish(broker, 1)
+    heads, failures = listener.heads, ["heads", "after"]
+    feed = hub._feeds["orders/7"]
+
+    async def fail_once(topics: Any) -> Any:
+        if "heads" in failures:
+            failures.remove("heads")
+            raise LookupError("a bug")
+        return await heads(topics)
+
+    make = CatchUp._replay
+
+    async def fail_too(self: Any, subscription: Any) -> None:
+        if "after" in failures:
+            failures.remove("after")
+            raise LookupError("another bug")
+        await make(self, subscription)
+
+    listener.heads = fail_once  # type: ignore[method-assign]
+    monkeypatch.setattr(CatchUp, "_replay", fail_too)
+    reader.acknowledge()
+    hub.resume(reader)
+    await reader.until(lambda: 1 in numbers(reader))
+    while failures:
+        await asyncio.sleep(0.001)
+    assert feed.live
+    await hub.aclose()
 
 
 async def test_a_topic_that_nobody_reads_is_not_followed(
