@@ -50,7 +50,10 @@ export const decodeEvent = (message) => {
     const length = varuint();
     return new TextDecoder().decode(bytes.subarray(at, (at += length)));
   };
-  const [topic, epoch, event, offset] = [text(), text(), text(), varuint()];
+  const topic = text();
+  const epoch = text();
+  const event = text();
+  const offset = varuint();
   if (bytes[0] === VERSION && kind && at <= bytes.length) {
     return { type: "event", topic, epoch, event, offset, kind, data: message.slice(at) };
   }

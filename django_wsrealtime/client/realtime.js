@@ -75,7 +75,7 @@ export const createRealtime = ({
         ({ grants } = await load("/renew/", { method: "POST", headers, body }));
       }
     } catch {
-      // Then the old ones are tried again, and the server says what is wrong with them.
+      // As when the answer holds none: the server will say what is wrong with the old ones.
     }
     session.renewed(old, grants);
     run();

@@ -146,6 +146,18 @@ test("a timer that fires late gets a second in which what arrived is heard", () 
   assert.equal(connection.state(), OPEN);
 });
 
+test("every probe has a second of its own, however often the machine sleeps", () => {
+  live(35_000);
+  for (let night = 0; night < 2; night++) {
+    clock.sleep(3_600_000);
+    assert.equal(connection.state(), OPEN);
+    hear();
+    clock.pass(36_000);
+  }
+  clock.sleep(3_600_000);
+  assert.equal(connection.state(), OPEN);
+});
+
 test("and is dead if nothing had arrived", () => {
   live(35_000);
   clock.sleep(3_600_000);

@@ -1,6 +1,7 @@
 /** The drop-in, over fake sockets. */
 
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { afterEach, beforeEach, mock, test } from "node:test";
 import { FakeSocket, giveClock, givePage, settled } from "./support.js";
 
@@ -129,6 +130,14 @@ test("close() is for good, and its event comes later", async () => {
   clock.pass(600_000);
   assert.equal(FakeSocket.made.length, 1);
   socket.send("into the void");
+});
+
+test("what is over listens to the page no longer", () => {
+  make();
+  assert.ok(getEventListeners(page.window, "focus").length);
+  FakeSocket.last.accept();
+  FakeSocket.last.die(1000);
+  assert.equal(getEventListeners(page.window, "focus").length, 0);
 });
 
 test("close() takes what the browser's takes", () => {
