@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..brokers.base import Entry
-from ..protocol import codec
+from ..protocol import binary, codec
 from ..protocol.frames import Frame
 
 
@@ -45,7 +45,7 @@ class Message:
             head: from :func:`~..protocol.codec.event_head`, for the entry's epoch.
         """
         if codec.is_binary(entry.body):
-            data = codec.binary_frame(
+            data = binary.encode_frame(
                 topic=topic, epoch=entry.epoch, offset=entry.offset, body=entry.body
             )
             return cls(data, binary=True)

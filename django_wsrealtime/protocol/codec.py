@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from ..errors import ErrorCode, ProtocolError, describe
+from . import binary
 from .frames import ClientFrame, Frame
 from .limits import Limits
 
@@ -248,10 +249,6 @@ class Kind:
 KEYED_KINDS = frozenset({Kind.ROW, Kind.HTML, Kind.METRIC})
 """Kinds whose events replace the previous one of the same key."""
 
-_BINARY_KINDS = {Kind.APP: 1, Kind.CLIENT: 2}
-_BINARY_VERSION = 1
-_BINARY_PUBLISH = 3
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sender:
@@ -348,8 +345,8 @@ def read_body(body: bytes) -> BodyInfo:
         ProtocolError: it is none.
     """
     if is_binary(body):
-        event, start = _read_text(body, 1)
-        return BodyInfo(kind=_binary_kind(body[0]), event=event, payload=body[start:])
+        kind, event, payload = binary.read_body(body)
+        return BodyInfo(kind=kind, event=event, payload=payload)
     try:
         return _body_info.decode(b"{%b}" % body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -358,167 +355,18 @@ def read_body(body: bytes) -> BodyInfo:
         ) from None
 
 
-# --- binary messages ---------------------------------------------------------------------------
-
-
-def binary_body(*, kind: str, event: str, payload: bytes) -> bytes:
-    """The part of a binary event that its publisher knows."""
-    return bytes((_BINARY_KINDS[kind],)) + _text(event) + payload
-
-
-def binary_frame(*, topic: str, epoch: str, offset: int, body: bytes) -> bytes:
-    """Complete a binary event; ``offset`` 0 means that it is in no log."""
-    name, start = _read_text(body, 1)
-    return b"".join(
-        (
-            bytes((_BINARY_VERSION, body[0])),
-            _text(topic),
-            _text(epoch),
-            _text(name),
-            _varuint(offset),
-            body[start:],
-        )
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BinaryEvent:
-    """What stands in a binary event's frame (kinds 1 and 2)."""
-
-    topic: str
-    epoch: str
-    offset: int
-    kind: str
-    event: str
-    payload: bytes
-
-
-def read_binary_frame(frame: bytes) -> BinaryEvent:
-    """Take what :func:`binary_frame` put together apart again.
-
-    Raises:
-        ProtocolError: it is none.
-    """
-    topic, at = _read_text(frame, 2)
-    epoch, at = _read_text(frame, at)
-    event, at = _read_text(frame, at)
-    offset, at = _read_varuint(frame, at)
-    return BinaryEvent(
-        topic=topic,
-        epoch=epoch,
-        offset=offset,
-        kind=_binary_kind(frame[1]),
-        event=event,
-        payload=frame[at:],
-    )
-
-
-def _binary_kind(number: int) -> str:
-    return Kind.CLIENT if number == _BINARY_KINDS[Kind.CLIENT] else Kind.APP
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BinaryPublish:
-    """A member's publish of bytes (kind 3)."""
-
-    id: str
-    topic: str
-    event: str
-    payload: bytes
-
-
-def decode_binary(message: bytes, *, limits: Limits) -> BinaryPublish:
-    """Read a client's binary message.
-
-    Raises:
-        ProtocolError: it is too large, or none that a client may send.
-    """
-    if len(message) > limits.message_bytes:
-        raise ProtocolError(
-            ErrorCode.TOO_LARGE,
-            f"The message has {len(message)} bytes; at most {limits.message_bytes} are read.",
-        )
-    if len(message) < 2 or message[0] != _BINARY_VERSION:
-        raise ProtocolError(
-            ErrorCode.BAD_MESSAGE,
-            f"A binary message begins with version {_BINARY_VERSION} and a kind.",
-        )
-    if message[1] != _BINARY_PUBLISH:
-        raise ProtocolError(
-            ErrorCode.UNKNOWN_TYPE,
-            f"A client sends no binary message of kind {message[1]};"
-            f" expected {_BINARY_PUBLISH} (publish).",
-        )
-    topic, at = _read_text(message, 2, most=200)
-    id, at = _read_text(message, at, most=64)
-    event, at = _read_text(message, at, most=100)
-    offset, at = _read_varuint(message, at)
-    if offset or not topic or not event or not id:
-        raise ProtocolError(
-            ErrorCode.BAD_MESSAGE,
-            "A binary publish names its topic, id and event, and has offset 0.",
-            id=id or None,
-            topic=topic or None,
-        )
-    return BinaryPublish(id=id, topic=topic, event=event, payload=message[at:])
-
-
-def _varuint(value: int) -> bytes:
-    """LEB128, as in https://en.wikipedia.org/wiki/LEB128#Unsigned_LEB128."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _read_varuint(message: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    for index in range(at, min(at + 8, len(message))):
-        byte = message[index]
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, index + 1
-        shift += 7
-    raise ProtocolError(ErrorCode.BAD_MESSAGE, "A binary message ends inside a number.")
-
-
-def _text(value: str) -> bytes:
-    encoded = value.encode()
-    return _varuint(len(encoded)) + encoded
-
-
-def _read_text(message: bytes, at: int, *, most: int = 1_000) -> tuple[str, int]:
-    length, at = _read_varuint(message, at)
-    if length > most or at + length > len(message):
-        raise ProtocolError(ErrorCode.BAD_MESSAGE, "A binary message ends inside a name.")
-    try:
-        return message[at : at + length].decode(), at + length
-    except UnicodeDecodeError:
-        raise ProtocolError(
-            ErrorCode.BAD_MESSAGE, "A name in a binary message is no UTF-8."
-        ) from None
-
-
 __all__ = [
     "KEYED_KINDS",
-    "BinaryEvent",
-    "BinaryPublish",
     "BodyInfo",
     "Kind",
     "Sender",
-    "binary_body",
-    "binary_frame",
     "decode",
-    "decode_binary",
     "encode",
     "encode_data",
     "event_body",
     "event_frame",
     "event_head",
     "is_binary",
-    "read_binary_frame",
     "read_body",
     "snapshot_chunks",
     "split",

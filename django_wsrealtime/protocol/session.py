@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import ParamSpec
 
 from ..errors import CloseCode, ErrorCode, ProtocolError
-from . import VERSION, codec
-from .codec import BinaryPublish
+from . import VERSION, binary, codec
+from .binary import BinaryPublish
 from .frames import (
     Ack,
     Bye,
@@ -204,7 +204,7 @@ class Session:
         return self._frame(codec.decode(line, limits=self._limits), now)
 
     def _binary(self, message: bytes, now: float) -> list[Effect]:
-        request = codec.decode_binary(message, limits=self._limits)
+        request = binary.decode(message, limits=self._limits)
         self._expect_open("a binary message", id=request.id)
         self._spend(self._requests, now, id=request.id, topic=request.topic)
         self._expect_topic(request.topic, id=request.id)

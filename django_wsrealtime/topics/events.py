@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ..brokers.base import Entry
-from ..protocol import codec
+from ..protocol import binary, codec
 from ..protocol.codec import Sender
 from ..protocol.position import Position
 
@@ -101,7 +101,7 @@ class Event:
         Raises:
             ProtocolError: it cannot be read.
         """
-        found = codec.read_binary_frame(frame)
+        found = binary.read_frame(frame)
         return cls(
             topic=found.topic,
             epoch=found.epoch,

@@ -11,7 +11,7 @@ from .. import publishing
 from ..brokers.base import Publish, Result
 from ..errors import ErrorCode, ProtocolError
 from ..instrumentation import warn_once
-from ..protocol import codec
+from ..protocol import binary, codec
 from ..protocol.codec import Kind
 from . import serialize
 from .base import Topic
@@ -158,7 +158,7 @@ def _body(
     identity: Identity | None = None,
 ) -> bytes:
     if isinstance(data, bytes | bytearray | memoryview):
-        return codec.binary_body(kind=kind, event=event, payload=bytes(data))
+        return binary.encode_body(kind=kind, event=event, payload=bytes(data))
     return codec.event_body(
         kind=kind,
         event=event,

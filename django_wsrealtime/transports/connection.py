@@ -21,7 +21,8 @@ from ..conf import conf
 from ..errors import CloseCode, ErrorCode, ProtocolError
 from ..hub import Message
 from ..instrumentation import count, logger
-from ..protocol import codec, session
+from ..protocol import session
+from ..protocol.binary import BinaryPublish
 from ..protocol.frames import Call, Frame, Hello, Id, Publish, SetPresence, User, Whisper
 from ..protocol.session import Session
 from ..protocol.window import MARK_EVERY
@@ -215,7 +216,7 @@ class Connection:
 
         self._enqueue(topic, job, id=id)
 
-    def _perform(self, request: Call | Publish | SetPresence | codec.BinaryPublish) -> None:
+    def _perform(self, request: Call | Publish | SetPresence | BinaryPublish) -> None:
         self._enqueue(request.topic, lambda: self.requests.perform(request), id=request.id)
 
     def _pass_on(self, whisper: Whisper) -> None:

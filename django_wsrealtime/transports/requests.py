@@ -9,7 +9,8 @@ import msgspec
 
 from ..errors import BrokerUnavailable, ErrorCode, ProtocolError
 from ..instrumentation import count
-from ..protocol import codec, signals
+from ..protocol import signals
+from ..protocol.binary import BinaryPublish
 from ..protocol.frames import Call, Id, Publish, SetPresence, Whisper
 from ..protocol.position import Start
 from ..topics import access, actions
@@ -130,7 +131,7 @@ class Requests:
         self._grants.pop(name, None)
         await self._local.attendances.leave(name, self._connection.sid)
 
-    async def perform(self, request: Call | Publish | SetPresence | codec.BinaryPublish) -> None:
+    async def perform(self, request: Call | Publish | SetPresence | BinaryPublish) -> None:
         """Do what is asked and answer it once."""
         try:
             data = await self._perform(request)
@@ -140,7 +141,7 @@ class Requests:
             self._connection.answer(request.id, data)
 
     async def _perform(
-        self, request: Call | Publish | SetPresence | codec.BinaryPublish
+        self, request: Call | Publish | SetPresence | BinaryPublish
     ) -> msgspec.Raw | None:
         topic, identity = access.find(request.topic), self._identity
         grant = self._grants.get(request.topic)
@@ -154,7 +155,7 @@ class Requests:
                     topic, identity, request.event, request.data, grant=grant
                 )
                 await member_publish(topic, identity, request.event, request.data, key=request.key)
-            case codec.BinaryPublish():
+            case BinaryPublish():
                 await access.authorize_publish(
                     topic, identity, request.event, request.payload, grant=grant
                 )

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from django_wsrealtime.errors import ErrorCode, ProtocolError
-from django_wsrealtime.protocol import codec
+from django_wsrealtime.protocol import binary, codec
 from django_wsrealtime.protocol.frames import Call, Hello
 from django_wsrealtime.protocol.limits import Limits
 
@@ -90,7 +90,7 @@ def _read_text(data: bytes) -> None:
 
 
 def _read_binary(data: bytes) -> None:
-    codec.decode_binary(b"\x01\x03" + data, limits=LIMITS)
+    binary.decode(b"\x01\x03" + data, limits=LIMITS)
 
 
 json_values = st.recursive(
@@ -216,10 +216,10 @@ def test_an_event_is_put_together_from_head_and_body() -> None:
 def test_binary_events_have_the_documented_layout(
     topic: str, event: str, offset: int, payload: bytes
 ) -> None:
-    body = codec.binary_body(kind="app", event=event, payload=payload)
+    body = binary.encode_body(kind="app", event=event, payload=payload)
     assert codec.is_binary(body)
     assert codec.read_body(body).event == event
-    frame = codec.binary_frame(topic=topic, epoch="e", offset=offset, body=body)
+    frame = binary.encode_frame(topic=topic, epoch="e", offset=offset, body=body)
     assert frame[:2] == b"\x01\x01"
     rest = frame[2:]
     for expected in (topic, "e", event):
@@ -241,7 +241,7 @@ def _varuint(data: bytes) -> tuple[int, bytes]:
 
 def test_a_binary_publish_is_read() -> None:
     message = b"\x01\x03" + b"\x05paint" + b"\x017" + b"\x06stroke" + b"\x00" + b"\xde\xad"
-    publish = codec.decode_binary(message, limits=LIMITS)
+    publish = binary.decode(message, limits=LIMITS)
     assert (publish.topic, publish.id, publish.event, publish.payload) == (
         "paint",
         "7",
@@ -256,4 +256,4 @@ def test_a_binary_publish_is_read() -> None:
 )
 def test_other_binary_messages_are_errors(message: bytes) -> None:
     with pytest.raises(ProtocolError):
-        codec.decode_binary(message, limits=LIMITS)
+        binary.decode(message, limits=LIMITS)

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from django_wsrealtime.errors import CloseCode, ErrorCode, ProtocolError
-from django_wsrealtime.protocol import codec, session
+from django_wsrealtime.protocol import binary, codec, session
 from django_wsrealtime.protocol.frames import (
     Bye,
     Frame,
@@ -89,8 +89,8 @@ class Server:
                 break
         topic, epoch, event = texts
         kind = {1: "app", 2: "client"}[data[1]]
-        body = codec.binary_body(kind=kind, event=event, payload=rest)
-        assert codec.binary_frame(topic=topic, epoch=epoch, offset=offset, body=body) == data
+        body = binary.encode_body(kind=kind, event=event, payload=rest)
+        assert binary.encode_frame(topic=topic, epoch=epoch, offset=offset, body=body) == data
 
     # --- what the server around the session does ---
 
