@@ -60,7 +60,7 @@ def send(commands: Sequence[Command]) -> list[Result] | None:
     """
     if not commands:
         return []
-    if get_broker().blocking and _in_event_loop():
+    if get_broker().blocking and in_event_loop():
         _publisher.put(commands)
         return None
     return _append(commands)
@@ -75,7 +75,8 @@ async def asend(commands: Sequence[Command]) -> list[Result] | None:
     return await asyncio.wrap_future(_publisher.put(commands))
 
 
-def _in_event_loop() -> bool:
+def in_event_loop() -> bool:
+    """Whether the caller must not block, because a coroutine of this thread called it."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

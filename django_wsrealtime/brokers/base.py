@@ -57,7 +57,7 @@ class Entry:
         epoch: the log's name.
         offset: the event's number in it, from 1.
         time: microseconds of the broker's clock; never less than that of the entry before.
-        body: from :func:`..protocol.codec.event_body` or ``binary_body``.
+        body: from :func:`..protocol.codec.event_body` or :func:`..protocol.binary.encode_body`.
     """
 
     epoch: str

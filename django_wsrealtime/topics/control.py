@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from typing import Any
 
@@ -12,6 +11,7 @@ from ..brokers import Broker, get_broker
 from ..errors import BrokerUnavailable
 from ..instrumentation import count, logger
 from ..protocol import signals
+from ..publishing import in_event_loop
 
 CONTROL = "\x00control"
 """A topic that no route can match; every hub hears it."""
@@ -71,7 +71,7 @@ def _key(user: Any) -> str:
 
 def _order(op: str, order: Order) -> None:
     broker = get_broker()
-    if broker.blocking and _in_event_loop():
+    if broker.blocking and in_event_loop():
         # No daemon: a process that ends right away still gives its order.
         threading.Thread(target=_give, args=(broker, op, order), name="wsrealtime-order").start()
     else:
@@ -85,11 +85,3 @@ def _give(broker: Broker, op: str, order: Order) -> None:
     except BrokerUnavailable as error:
         count("control.lost")
         logger.error("The order to %s user %s was lost: %s", op, order.user, error)
-
-
-def _in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

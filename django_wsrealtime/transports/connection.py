@@ -8,7 +8,6 @@ different topics side by side.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import secrets
 from collections import Counter, deque
@@ -32,6 +31,11 @@ from .requests import Requests
 
 MAX_WAITING = 100
 """Requests of one connection and topic that may wait for those before them."""
+
+MAX_BEYOND = 1_048_576
+"""Bytes of answers to a reader that lags already; one who asks on without reading is cut."""
+FRAME_COST = 512
+"""Bytes that a frame takes in memory beside its own, about."""
 
 Job = Callable[[], Awaitable[None]]
 
@@ -75,6 +79,7 @@ class Connection:
             nonce=lambda: secrets.token_urlsafe(8),
         )
         self._window = self._session.window
+        self._beyond = 0
         self._local: Local = get_local()
         self.requests = Requests(self, self._local)
         self._timer: asyncio.TimerHandle | None = None
@@ -182,7 +187,15 @@ class Connection:
                     self._transport.close(code)
 
     def _put(self, frame: Frame) -> None:
-        if not self.write(Message.of(frame)):
+        message = Message.of(frame)
+        if not self._window.lagging:
+            self._beyond = 0
+        elif not self.closed:
+            self._beyond += message.size + FRAME_COST
+            if self._beyond > MAX_BEYOND:
+                self.close(CloseCode.SLOW_CONSUMER)
+                return
+        if not self.write(message):
             self._local.hub.park(self)
 
     async def _authenticate(self, hello: Hello) -> None:
@@ -297,12 +310,6 @@ class Connection:
             count("connection.failed")
             logger.error("A connection's request failed.", exc_info=error)
             self.close(CloseCode.STATE_LOST)
-
-    async def finish(self, timeout: float) -> None:
-        """Wait until the requests under way have been carried out."""
-        if self._tasks:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait(set(self._tasks), timeout=timeout)
 
 
 def _public(identity: Identity) -> User | None:
