@@ -53,6 +53,10 @@ LAG_SECONDS = 30.0
 LAG_LOOK = 5.0
 """Seconds between two looks at a lagging reader."""
 MAX_TIME = 2**63
+BOTHERS = 500
+BOTHERS_PER_SECOND = 100.0
+"""Frames that ask for nothing that is carried out: heartbeats, and those that are refused. Each of
+them costs an answer or a look, so whoever sends more than so many at once and a second is cut."""
 
 
 class State(enum.Enum):
@@ -166,6 +170,7 @@ class Session:
         self._requests = TokenBucket(rate=limits.messages_per_second, burst=limits.burst, now=now)
         self._presence = _bucket(limits.presence_per_second, now)
         self._whispers = _bucket(limits.whispers_per_second, now)
+        self._bothers = TokenBucket(rate=BOTHERS_PER_SECOND, burst=BOTHERS, now=now)
 
     @property
     def closed(self) -> bool:
@@ -180,25 +185,32 @@ class Session:
             return []
         self._heard = now
         if isinstance(message, bytes):
-            return self._guard(self._binary, message, now)
+            return self._guard(now, self._binary, message, now)
         try:
             lines = codec.split(message, limits=self._limits)
         except ProtocolError as error:
-            return self.fail(error)
+            return self._refuse(error, now)
         effects: list[Effect] = []
         for line in lines:
             if not self.closed:
-                effects += self._guard(self._line, line, now)
+                effects += self._guard(now, self._line, line, now)
         return effects
 
     def _guard(
-        self, step: Callable[P, Sequence[Effect]], *args: P.args, **kwargs: P.kwargs
+        self, now: float, step: Callable[P, Sequence[Effect]], *args: P.args, **kwargs: P.kwargs
     ) -> list[Effect]:
         """One step; whatever is wrong with its input becomes one error frame."""
         try:
             return list(step(*args, **kwargs))
         except ProtocolError as error:
-            return self.fail(error)
+            return self._refuse(error, now)
+
+    def _refuse(self, error: ProtocolError, now: float) -> list[Effect]:
+        return self.fail(error) + self._bothered(now)
+
+    def _bothered(self, now: float) -> list[Effect]:
+        """One more frame that asks for nothing that is carried out."""
+        return self.close(CloseCode.OVERLOADED) if self._bothers.take(now=now) else []
 
     def _line(self, line: bytes, now: float) -> list[Effect]:
         return self._frame(codec.decode(line, limits=self._limits), now)
@@ -214,9 +226,9 @@ class Session:
         if isinstance(frame, Hello):
             return self._hello(frame)
         if isinstance(frame, Ping):
-            return [Send(Pong(ts=frame.ts))]
+            return [Send(Pong(ts=frame.ts)), *self._bothered(now)]
         if isinstance(frame, Pong):
-            return []
+            return self._bothered(now)
         if isinstance(frame, Ack):
             return self._ack(frame, now)
         id = getattr(frame, "id", None)
@@ -325,7 +337,9 @@ class Session:
         )
         effects: list[Effect] = [Send(greeting)]
         for wanted in self._wanted.subscriptions:
-            effects += self._guard(self._join, None, wanted.topic, wanted.grant, wanted.position)
+            effects += self._guard(
+                now, self._join, None, wanted.topic, wanted.grant, wanted.position
+            )
         self._wanted = None
         return effects
 

@@ -149,6 +149,20 @@ def test_requests_have_a_rate_and_heartbeats_do_not_count() -> None:
     assert isinstance(send(machine, call, now=0.2)[0], session.Perform)
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["1", "{", '{"type":"hello","v":1}', '{"type":"ping"}', '{"type":"pong"}', '{"type":"x"}'],
+)
+def test_a_flood_of_what_is_refused_or_asks_for_nothing_ends_the_connection(line: str) -> None:
+    machine = opened()
+    for second in range(5):
+        effects = machine.receive("\n".join([line] * 100), now=float(second))
+        assert not any(isinstance(effect, session.Close) for effect in effects)
+    effects = machine.receive("\n".join([line] * 2_000), now=5.0)
+    assert len(effects) < 1_200
+    assert effects[-1] == session.Close(CloseCode.OVERLOADED)
+
+
 def test_a_ping_is_answered_with_its_time() -> None:
     assert frames(send(make(), {"type": "ping", "ts": 17})) == [Pong(ts=17)]
 

@@ -324,6 +324,23 @@ async def test_a_reader_that_stalls_gets_everything_later(application: Any) -> N
         assert late.resets == []
 
 
+async def test_a_reader_that_stalls_and_asks_on_is_cut(application: Any) -> None:
+    @register("dump")
+    class Dump(Topic):
+        public = True
+
+        @action
+        async def all(self, ctx: Any) -> str:
+            return "x" * 200_000
+
+    async with RealtimeClient(application) as client:
+        client.reading = False
+        for number in range(12):
+            client.send(type="call", id=number, topic="dump", action="all")
+        assert (await client.closed()).code == 4001
+        assert sum(frame["type"] == "ok" for frame in client.frames) < 9
+
+
 async def test_a_wrong_ack_ends_the_connection(application: Any) -> None:
     async with RealtimeClient(application) as client:
         client.send(type="ack", n="guess")
