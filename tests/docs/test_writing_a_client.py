@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from types import ModuleType
 from typing import Any
@@ -76,6 +77,7 @@ class Notes:
         self.replaced: list[tuple[str, str, Any]] = []
         self.refused: list[tuple[str, str]] = []
         self.offsets: list[tuple[str, int]] = []
+        self.sent: Counter[str] = Counter()
 
 
 @contextlib.asynccontextmanager
@@ -95,6 +97,10 @@ async def following(
 
         def refused(self, topic: str, code: str) -> None:
             notes.refused.append((topic, code))
+
+        async def send(self, socket: Any, **frame: Any) -> None:
+            await super().send(socket, **frame)
+            notes.sent[frame["type"]] += 1
 
     one = Follower(f"ws://{host}/realtime/ws/", topics, origin=f"http://{host}", close_timeout=1)
     running = asyncio.create_task(one.run())
@@ -159,7 +165,7 @@ async def test_it_follows_resumes_and_never_applies_twice(
 async def test_a_log_that_was_lost_is_told_as_such(
     follow: ModuleType, server_process: StartServer
 ) -> None:
-    server = server_process("daphne", realtime={"PING_INTERVAL": 0.2})
+    server = server_process("daphne", realtime={"PING_INTERVAL": 1})
     async with following(follow, server.host, "site/a") as (_, notes):
         await await_until(lambda: notes.replaced, 30)
         await asyncio.to_thread(say, server, "site/a", "one")
@@ -168,9 +174,11 @@ async def test_a_log_that_was_lost_is_told_as_such(
         await await_until(lambda: len(notes.replaced) == 2, 60)
         assert notes.replaced[1] == ("site/a", "not recovered", None)
         # Its answers to pings keep it alive: three silent intervals would end it.
-        await asyncio.sleep(1.0)
+        pongs, hellos = notes.sent["pong"], notes.sent["hello"]
+        await await_until(lambda: notes.sent["pong"] >= pongs + 4, 30)
         await asyncio.to_thread(say, server, "site/a", "two")
         await await_until(lambda: notes.events == ["one", "two"], 30)
+        assert notes.sent["hello"] == hellos
         assert len(notes.replaced) == 2
 
 
