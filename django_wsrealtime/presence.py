@@ -185,10 +185,13 @@ class Attendances:
         feed = self._feeds.get(topic)
         if feed is None:
             feed = self._feeds[topic] = _Feed(topic=topic)
+        # Whoever asks for the topic again, after a gap for example, shows what it showed before.
+        known = feed.attendees.get(sid)
+        before = _Info() if known is None else known.info
         attendee = _Attendee(
             sid=sid,
             member=member,
-            info=_Info(name=str(info.get("name") or "")),
+            info=_Info(name=str(info.get("name") or ""), state=before.state, at=before.at),
             subscriber=subscriber,
         )
         feed.attendees[sid] = attendee

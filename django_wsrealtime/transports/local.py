@@ -47,7 +47,7 @@ class Local:
         hub.on(signals.PRESENCE, self._presence_changed)
         hub.on(DISCONNECT, self._disconnect)
         hub.on(RECHECK, self._recheck)
-        self._start(hub.follow(CONTROL))
+        self.start(hub.follow(CONTROL))
 
     # --- admission ---
 
@@ -78,7 +78,7 @@ class Local:
             self._per_user[identity.limits_key] -= 1
             if self._per_user[identity.limits_key] <= 0:
                 del self._per_user[identity.limits_key]
-        self._start(self.attendances.leave_all(connection.sid))
+        self.start(self.attendances.leave_all(connection.sid))
 
     def spend_new_topic(self, identity: Identity) -> None:
         """Count a topic that the user had not open before.
@@ -118,7 +118,7 @@ class Local:
                 connection.close(CloseCode.DISCONNECTED)
 
     def _recheck(self, topic: str, signal: Signal) -> None:
-        self._start(self._ask_again(Order.read(signal).user))
+        self.start(self._ask_again(Order.read(signal).user))
 
     def _of(self, member: str) -> list[Connection]:
         return [
@@ -136,7 +136,7 @@ class Local:
         for connection in connections:
             connection.requests.doubt()
         for connection in connections:
-            self._start(self._revoke_lost(connection))
+            self.start(self._revoke_lost(connection))
 
     async def _reload(self, member: str) -> None:
         """Users remember their permissions; so all connections of one get it anew."""
@@ -176,7 +176,7 @@ class Local:
         count("revoked")
         self.hub.revoke(connection, topic)
         connection.left(topic)
-        self._start(self.attendances.leave(topic, connection.sid))
+        self.start(self.attendances.leave(topic, connection.sid))
 
     # --- the end ---
 
@@ -194,7 +194,8 @@ class Local:
         if _locals.get(self._loop) is self:
             del _locals[self._loop]
 
-    def _start(self, work: object) -> None:
+    def start(self, work: object) -> None:
+        """Have something done that ends with this at the latest."""
         # Not in the context of whoever sent a signal, be it a publisher in this process.
         task: asyncio.Task[None] = self._context.run(self._loop.create_task, work)  # type: ignore[arg-type]
         self._tasks.add(task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,6 +25,21 @@ if TYPE_CHECKING:
     from .local import Local
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Claim:
+    """When a member first joined a topic, as the broker keeps it.
+
+    Args:
+        name: under which it is kept.
+        time: microseconds of broker time.
+        ttl: seconds for which it is kept.
+    """
+
+    name: str
+    time: str
+    ttl: float
+
+
 class Requests:
     """The requests of one connection.
 
@@ -39,6 +55,8 @@ class Requests:
         self._grants: dict[str, str] = {}
         """By which grants topics are followed."""
         self._doubts = 0
+        self._claims: dict[str, _Claim] = {}
+        """Since when topics may be read of which nobody reads what came before joining."""
 
     @property
     def _identity(self) -> Identity:
@@ -58,6 +76,8 @@ class Requests:
         """The connection is gone: nobody waits for its joins any more."""
         for join in list(self._joins):
             join.cancel()
+        for topic in list(self._claims):
+            self._prolong(topic)
 
     async def join(self, name: str, start: Start, *, grant: str | None, id: Id | None) -> None:
         """Subscribe, or answer why not."""
@@ -123,12 +143,30 @@ class Requests:
                 raise BrokerUnavailable("The store's time is not known.")
             return await hub.listener.claim(name, str(now.time), ttl=topic.history.ttl)
 
-        return int(await hub.patiently(ask))
+        claim = _Claim(name=name, time=await hub.patiently(ask), ttl=topic.history.ttl)
+        self._claims[topic.name] = claim
+        return int(claim.time)
+
+    def _prolong(self, topic: str) -> None:
+        """A member who leaves may come back for what is kept from now on.
+
+        The store forgets a claim as soon as what it may hide is gone, but here it was in use.
+        """
+        claim = self._claims.pop(topic, None)
+        if claim is not None:
+            self._local.start(self._claim_again(claim))
+
+    async def _claim_again(self, claim: _Claim) -> None:
+        try:
+            await self._local.hub.listener.claim(claim.name, claim.time, ttl=claim.ttl)
+        except BrokerUnavailable:
+            count("claims.lost")  # the member gets a reset
 
     async def leave(self, name: str) -> None:
         """Unsubscribe; a topic that was not joined is no error."""
         self._local.hub.leave(self._connection, name)
         self._grants.pop(name, None)
+        self._prolong(name)
         await self._local.attendances.leave(name, self._connection.sid)
 
     async def perform(self, request: Call | Publish | SetPresence | BinaryPublish) -> None:

@@ -12,7 +12,15 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 
-from django_wsrealtime import History, Presence, Topic, disconnect, recheck, register
+from django_wsrealtime import (
+    History,
+    Presence,
+    Topic,
+    apublish,
+    disconnect,
+    recheck,
+    register,
+)
 from django_wsrealtime.asgi import get_asgi_application
 from django_wsrealtime.brokers import set_broker
 from django_wsrealtime.brokers.memory import MemoryBroker
@@ -269,3 +277,41 @@ async def test_in_an_event_loop_orders_are_given_by_a_thread(
         disconnect(ada)
         await client.closed()
     assert threads != [threading.main_thread()]
+
+
+async def test_asking_for_a_topic_again_keeps_what_the_member_shows(
+    application: Any, ada: Any, rule: Rule, broker: MemoryBroker
+) -> None:
+    async with RealtimeClient(application, user=ada) as client:
+        club = await client.subscribe("club/a")
+        await client.request(type="presence", topic="club/a", state={"x": 1})
+        await client.request(type="subscribe", topic="club/a", position=club.position)
+        await settle()
+        [attendance] = broker.present("club/a")
+        assert json.loads(attendance.info)["state"] == {"x": 1}
+
+
+async def test_a_member_who_was_here_for_long_comes_back_without_a_reset(
+    application: Any, ada: Any, rule: Rule
+) -> None:
+    time = [1_000_000_000_000]
+    before = set_broker(MemoryBroker(clock=lambda: time[0]))
+    try:
+        async with RealtimeClient(application, user=ada) as client:
+            members = await client.subscribe("members/a")
+            time[0] += 100_000_000  # longer than anything is kept
+            await apublish("members/a", "n", 1)
+            await members.next_event()
+            await client.drop()
+            time[0] += 1_000_000
+            await apublish("members/a", "n", 2)
+            await client.resume()
+            assert (await members.next_event())["data"] == 2
+            assert members.resets == []
+            # Unlike one who comes for the first time.
+            time[0] += 1
+            async with RealtimeClient(application) as other:
+                late = await other.subscribe("members/a", since=0)
+                assert late.events == []
+    finally:
+        set_broker(before)
