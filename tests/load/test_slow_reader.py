@@ -18,12 +18,12 @@ from tests.support.servers import ServerKind
 from .publishers import Publisher, publishers
 
 TOPIC = "wide/all"
-EVENT_BYTES = 16_384
+EVENT_BYTES = 32_768
 VOLUME = 200 * 1024 * 1024
 WARM_UP = 16 * 1024 * 1024
 READERS = 5
-UNDER_WAY = 8
-"""Events published and not yet read by everybody: half a window."""
+UNDER_WAY = 5
+"""Events published and not yet read by everybody: less than a window."""
 WINDOW = 262_144
 MOST_GROWTH_KIB = 40_000_000 // 1024
 SECONDS = 100
@@ -90,34 +90,26 @@ def test_a_client_that_never_reads_costs_little_memory_and_nobody_anything(
         look()
         published = publisher.granted
 
-        backlog = stack.enter_context(closing(_Backlog(stalled)))
-        unread = backlog.size()
+        unread = _backlog(stalled)
 
     assert most - before <= MOST_GROWTH_KIB, f"the server grew by {most - before} KiB"
     assert crowd.resets == 0
     assert len(offsets) == READERS
     for reader, own in offsets.items():
         assert own == list(range(1, published + 1)), f"reader {reader.socket} missed events"
-    assert WINDOW // 2 < unread <= WINDOW + 4 * EVENT_BYTES, "the window does not bound the backlog"
+    assert EVENT_BYTES < unread <= WINDOW + 4 * EVENT_BYTES, "the window does not bound the backlog"
 
 
-class _Backlog:
-    """What lies on its way to a client that never read."""
-
-    def __init__(self, crowd: Crowd) -> None:
-        (self._reader,) = crowd.readers
-
-    def size(self) -> int:
-        """Bytes that come without an answer to any ``mark``."""
-        connection = self._reader.socket
-        connection.settimeout(1.0)
-        size = 0
+def _backlog(stalled: Crowd) -> int:
+    """Bytes on their way to a client that never read; they come without an answer to any mark."""
+    (reader,) = stalled.readers
+    reader.socket.settimeout(1.0)
+    size = 0
+    while True:
         try:
-            while data := connection.recv(65_536):
-                size += len(data)
-        except TimeoutError:
-            pass
-        return size
-
-    def close(self) -> None:
-        self._reader.socket.close()
+            data = reader.socket.recv(65_536)
+        except (TimeoutError, ConnectionResetError):
+            return size  # nothing more comes; given up after 30 s, some servers reset
+        if not data:
+            return size
+        size += len(data)
