@@ -113,7 +113,7 @@ def declare() -> tuple[type[ModelStream], type[Topic]]:
         public = True
 
         def can_subscribe(self, user: Any) -> bool:
-            return self.slug != "closed"
+            return bool(self.slug != "closed")
 
         def can_publish(self, user: Any, event: str, data: Any) -> bool:
             return event == "message"

@@ -91,13 +91,9 @@ def test_a_worker_saves_and_disconnects(
 
 
 def _close_code(each: Peer) -> int:
-    codes: list[int] = []
-    while True:
-        try:
-            frame = each.receive()
-        except ConnectionClosed as closed:
-            assert closed.rcvd is not None
-            assert codes == [closed.rcvd.code]
-            return closed.rcvd.code
-        if frame["type"] == "bye":
-            codes.append(frame["code"])
+    bye = each.until("bye")
+    with pytest.raises(ConnectionClosed) as closed:
+        each.receive()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == bye["code"]
+    return int(bye["code"])

@@ -85,7 +85,7 @@ def rule(broker: MemoryBroker) -> Iterator[Rule]:
         @register("staff/<slug:slug>")
         class Staff(Topic):
             def can_subscribe(self, user: Any) -> bool:
-                return user.has_perm("auth.change_group")
+                return bool(user.has_perm("auth.change_group"))
 
         @register("members/<slug:slug>")
         class Members(Topic):
