@@ -43,6 +43,8 @@ MAX_QUEUED = 10_000
 """Commands that may wait for the publisher thread."""
 BATCH = 256
 """Commands carried out in one call of a broker."""
+ANNOUNCE_AGAIN = 5.0
+"""Seconds after which losses are announced again if that failed although the broker seemed back."""
 EXIT_SECONDS = 2.0
 """How long the end of the process waits for what is still queued."""
 
@@ -85,11 +87,15 @@ def in_event_loop() -> bool:
 
 
 def _append(commands: Sequence[Command]) -> list[Result] | None:
+    broker = get_broker()
     try:
-        results = get_broker().append(commands)
+        results = broker.append(commands)
     except BrokerUnavailable as error:
         lost(_topics(commands), why=str(error))
         return None
+    except Exception as error:
+        lost(_topics(commands), why=f"{type(error).__name__}: {error}")
+        raise
     count("published", len(commands))
     for observer in _observers:
         observer(commands, results)
@@ -278,6 +284,7 @@ _bucket_for = on_commit  # `submit` has an argument of that name
 _lost: dict[str, History] = {}
 _lost_lock = threading.Lock()
 _announcing = False
+_here = threading.local()
 
 
 def lost(topics: Mapping[str, History], *, why: str) -> None:
@@ -310,22 +317,36 @@ def lost(topics: Mapping[str, History], *, why: str) -> None:
 
 
 def _announce() -> None:
+    if getattr(_here, "announcing", False):
+        # The broker said at once that it is back, in the midst of an announcement that failed.
+        again = threading.Timer(ANNOUNCE_AGAIN, _announce)
+        again.daemon = True
+        again.start()
+    elif get_broker().blocking and in_event_loop():
+        threading.Thread(target=_announce, name="wsrealtime-losses", daemon=True).start()
+    else:
+        _here.announcing = True
+        try:
+            _reset_lost()
+        finally:
+            _here.announcing = False
+
+
+def _reset_lost() -> None:
     global _announcing
     with _lost_lock:
         topics = dict(_lost)
         _lost.clear()
         _announcing = False
-    try:
-        ticket = get_broker().ticket() if topics else None
-    except BrokerUnavailable as error:
-        lost(topics, why=str(error))
-        return
     resets = [
-        Reset(topic=topic, reason="lost", history=history, ticket=ticket)
-        for topic, history in topics.items()
+        Reset(topic=topic, reason="lost", history=history) for topic, history in topics.items()
     ]
     for start in range(0, len(resets), BATCH):
-        _append(resets[start : start + BATCH])
+        try:
+            _append(resets[start : start + BATCH])
+        except Exception:
+            count("publish.failed")
+            logger.exception("Announcing losses failed; it is tried again.")
     if resets:
         logger.warning("The broker is back; %d topics were reset.", len(resets))
 

@@ -194,6 +194,53 @@ def test_a_loss_while_the_loss_is_announced_is_announced_too(bus: Bus) -> None:
     assert bus.heads({"t": HISTORY})["t"].offset == 0
 
 
+def test_a_broker_that_fails_otherwise_is_announced_too(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = bus.append
+
+    def broken(commands: Sequence[Command]) -> list[Result]:
+        if isinstance(commands[0], Reset):
+            return append(commands)
+        raise LookupError("a bug")
+
+    monkeypatch.setattr(bus, "append", broken)
+
+    async def hand_over() -> None:
+        publishing.send([event(1, "handed over")])
+
+    asyncio.run(hand_over())
+    publishing.flush()
+    with pytest.raises(LookupError):
+        publishing.send([event(1, "at once")])
+    bus.come_back()
+    assert set(bus.heads(dict.fromkeys(("handed over", "at once"), HISTORY))) == {
+        "handed over",
+        "at once",
+    }
+
+
+def test_a_broker_that_says_it_is_back_and_is_not_is_asked_again_later(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing, "ANNOUNCE_AGAIN", 0.01)
+    monkeypatch.setattr(bus, "when_back", lambda callback: callback())
+    bus.away = True
+    publishing.send([event(1)])
+    bus.away = False
+    wait_until(lambda: "t" in bus.heads({"t": HISTORY}))
+
+
+async def test_losses_are_not_announced_in_the_event_loop(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing, "MAX_QUEUED", 0)
+    monkeypatch.setattr(bus, "when_back", lambda callback: callback())
+    publishing.send([event(1)])
+    await asyncio.to_thread(wait_until, lambda: "t" in bus.heads({"t": HISTORY}))
+    assert bus.threads == {"wsrealtime-losses"}
+
+
 async def test_in_an_event_loop_a_thread_publishes_in_order(bus: Bus) -> None:
     for number in range(1_000):
         assert publishing.send([event(number)]) is None
