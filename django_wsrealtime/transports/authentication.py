@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+from channels.auth import UserLazyObject
 from django.conf import settings
 from django.contrib.auth import get_user
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.base import SessionBase
 from django.db.models import Model
 from django.http import HttpRequest
-from django.utils.functional import LazyObject
+from django.utils.functional import LazyObject, empty
 from django.utils.module_loading import import_string
 
 from ..conf import conf
@@ -46,8 +47,8 @@ async def identify(scope: Mapping[str, Any], *, sid: str, tab: str, token: str |
         session = None
     elif "HTTP_ORIGIN" not in request.META:
         raise _not_authenticated("A client without an Origin sends a valid token in hello.")
-    elif "user" in scope and not _unresolved(scope["user"]):
-        user, session = scope["user"], scope.get("session")
+    elif (known := await _user_in(scope)) is not None:
+        user, session = known, scope.get("session")
     else:
         user, session = await threads.run(_user_and_session, request)
     return Identity.of(request, user=user, session=session, sid=sid, tab=tab)
@@ -71,8 +72,21 @@ async def reload(user: Any) -> Any | None:
     return fresh if getattr(fresh, "is_active", True) or not was_active else None
 
 
-def _unresolved(user: Any) -> bool:
-    return isinstance(user, LazyObject) and not getattr(user, "_wrapped", None)
+async def _user_in(scope: Mapping[str, Any]) -> Any | None:
+    """The user that a middleware of the project found, not lazy any more."""
+    user = scope.get("user")
+    if not isinstance(user, LazyObject):
+        return user
+    known = user.__dict__.get("_wrapped")
+    if known is not empty:
+        return known
+    # Channels' own cannot be asked, its middleware has yet to fill it in.
+    return None if isinstance(user, UserLazyObject) else await threads.run(_unwrap, user)
+
+
+def _unwrap(user: Any) -> Any:
+    user._setup()
+    return user._wrapped
 
 
 def _user_and_session(request: HttpRequest) -> tuple[Any, SessionBase | None]:
