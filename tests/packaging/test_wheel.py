@@ -19,6 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
 import django_wsrealtime
+from tests.docs import tutorial
 from tests.support.processes import HOST, ChildProcess, accepts, free_port
 
 pytestmark = [pytest.mark.packaging, pytest.mark.timeout(600)]
@@ -243,3 +244,32 @@ def test_a_save_reaches_a_websocket_client(server: str) -> None:
         event = frames_until(client, "event")[-1]
     assert (event["topic"], event["kind"], event["event"]) == ("orders/7", "row", "upsert")
     assert event["data"] == {"pk": pk, "row": {"number": "A-1", "status": "new"}}
+
+
+# The tutorial's project ----------------------------------------------------------------------
+
+MANIFEST = """
+STATIC_ROOT = BASE_DIR / "collected"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
+    },
+}
+"""
+
+
+def test_the_tutorials_project_runs_from_the_wheel(python: Path, tmp_path: Path) -> None:
+    site = tutorial.build(tmp_path, python=python, path=None, parts=2)
+    where = site.run("python -c 'import django_wsrealtime; print(django_wsrealtime.__file__)'")
+    assert not Path(where.strip()).is_relative_to(ROOT)
+    (settings,) = tmp_path.rglob("settings.py")
+    with settings.open("a") as file:
+        file.write(MANIFEST)
+    base = settings.parents[1]
+    manage = f"cd '{base}' && python manage.py"
+    assert "no issues" in site.run(f"{manage} check --fail-level WARNING")
+    site.run(f"{manage} collectstatic --noinput")
+    collected = base / "collected"
+    hashed = json.loads((collected / "staticfiles.json").read_text())["paths"]
+    assert (collected / hashed["django_wsrealtime/wsrealtime.js"]).is_file()
