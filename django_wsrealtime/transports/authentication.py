@@ -80,8 +80,9 @@ async def _user_in(scope: Mapping[str, Any]) -> Any | None:
     known = user.__dict__.get("_wrapped")
     if known is not empty:
         return known
-    # Channels' own cannot be asked, its middleware has yet to fill it in.
-    return None if isinstance(user, UserLazyObject) else await threads.run(_unwrap, user)
+    # Channels' own cannot be asked, its middleware has yet to fill it in. (And isinstance() would
+    # ask a lazy object for its class.)
+    return None if type(user) is UserLazyObject else await threads.run(_unwrap, user)
 
 
 def _unwrap(user: Any) -> Any:
