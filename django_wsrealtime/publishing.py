@@ -338,8 +338,15 @@ def _reset_lost() -> None:
         topics = dict(_lost)
         _lost.clear()
         _announcing = False
+    try:
+        # Rows that were read before now may be older than what readers will fetch.
+        ticket = get_broker().ticket() if topics else None
+    except BrokerUnavailable as error:
+        lost(topics, why=str(error))
+        return
     resets = [
-        Reset(topic=topic, reason="lost", history=history) for topic, history in topics.items()
+        Reset(topic=topic, reason="lost", history=history, ticket=ticket)
+        for topic, history in topics.items()
     ]
     for start in range(0, len(resets), BATCH):
         try:

@@ -14,7 +14,15 @@ from django.db import connection, connections, transaction
 
 from django_wsrealtime import publishing
 from django_wsrealtime.brokers import set_broker
-from django_wsrealtime.brokers.base import Command, History, Publish, Reset, Result, RowChange
+from django_wsrealtime.brokers.base import (
+    Command,
+    History,
+    Outcome,
+    Publish,
+    Reset,
+    Result,
+    RowChange,
+)
 from django_wsrealtime.brokers.memory import MemoryBroker
 from django_wsrealtime.errors import BrokerUnavailable
 from django_wsrealtime.instrumentation import counters
@@ -394,3 +402,21 @@ def test_connections_are_not_opened_for_publishing_without_a_transaction(bus: Bu
     connections.close_all()
     publishing.submit([event(1)], on_commit=False)
     assert bus.numbers() == [1]
+
+
+def test_losses_are_announced_with_a_ticket_so_that_older_rows_are_refused(bus: Bus) -> None:
+    early = bus.ticket()
+    bus.away = True
+    publishing.send([event(1)])
+    bus.come_back()
+    late = RowChange(
+        row="r",
+        ticket=early,
+        topics={"t": event(2).body},
+        remove=event(3).body,
+        before=frozenset(),
+        history=HISTORY,
+    )
+    results = publishing.send([late])
+    assert results is not None
+    assert results[0].outcome is Outcome.REFUSED

@@ -8,7 +8,6 @@ draws a new ticket and reads again, until the row has left every topic that it w
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -225,13 +224,7 @@ def publish_created(plan: Plan, using: str, pk: Any, row: Row) -> bool:
     pause("append")
     results = publishing.send([command])
     if results is None:
-        return not _in_event_loop()  # an event loop is not told whether somebody came later
+        return (
+            not publishing.in_event_loop()
+        )  # an event loop is not told whether somebody came later
     return results[0].outcome is not Outcome.REFUSED
-
-
-def _in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -17,6 +17,10 @@ CONTROL = "\x00control"
 """A topic that no route can match; every hub hears it."""
 DISCONNECT = "disconnect"
 RECHECK = "recheck"
+MAX_WAITING = 32
+"""Orders of event loops that may wait for the broker, each in a thread of its own."""
+
+_room = threading.BoundedSemaphore(MAX_WAITING)
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -71,11 +75,22 @@ def _key(user: Any) -> str:
 
 def _order(op: str, order: Order) -> None:
     broker = get_broker()
-    if broker.blocking and in_event_loop():
-        # No daemon: a process that ends right away still gives its order.
-        threading.Thread(target=_give, args=(broker, op, order), name="wsrealtime-order").start()
-    else:
+    if not broker.blocking or not in_event_loop():
         _give(broker, op, order)
+    elif _room.acquire(blocking=False):
+        # No daemon: a process that ends right away still gives its order.
+        threading.Thread(
+            target=_give_and_make_room, args=(broker, op, order), name="wsrealtime-order"
+        ).start()
+    else:
+        _lost(op, order, f"{MAX_WAITING} orders wait for the broker already")
+
+
+def _give_and_make_room(broker: Broker, op: str, order: Order) -> None:
+    try:
+        _give(broker, op, order)
+    finally:
+        _room.release()
 
 
 def _give(broker: Broker, op: str, order: Order) -> None:
@@ -83,5 +98,9 @@ def _give(broker: Broker, op: str, order: Order) -> None:
     try:
         broker.signal(CONTROL, payload)
     except BrokerUnavailable as error:
-        count("control.lost")
-        logger.error("The order to %s user %s was lost: %s", op, order.user, error)
+        _lost(op, order, str(error))
+
+
+def _lost(op: str, order: Order, why: str) -> None:
+    count("control.lost")
+    logger.error("The order to %s user %s was lost: %s", op, order.user, why)
