@@ -13,6 +13,7 @@ from django.core.signals import setting_changed
 
 from .errors import ConfigurationError
 from .protocol.limits import Limits
+from .protocol.window import MARK_EVERY
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,12 @@ def problems(raw: Any) -> list[str]:
         if key in LIMITS
         and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0)
     ]
+    window = limits.get("window_bytes", MARK_EVERY)
+    if isinstance(window, int | float) and 0 <= window < MARK_EVERY:
+        found.append(
+            f"WSREALTIME['LIMITS']['window_bytes'] is {window!r}; expected at least {MARK_EVERY},"
+            " the bytes between two marks: a reader could lag without a mark to answer."
+        )
     for key in ("ALLOWED_ORIGINS", "TRUSTED_PROXIES"):
         if isinstance(raw.get(key), str):
             found.append(f"WSREALTIME[{key!r}] is a string; expected a list of strings.")

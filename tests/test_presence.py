@@ -288,7 +288,8 @@ async def test_changes_are_batched(start: Start, broker: Broker) -> None:
         await asyncio.sleep(0.002)
     await await_until(lambda: len(watcher.members) == 101)
     gaps = [after - before for before, after in zip(watcher.times, watcher.times[1:], strict=False)]
-    assert min(gaps) >= batch * 0.99
+    # A write that comes late makes the next gap shorter.
+    assert min(gaps) >= batch * 0.5
     assert len(watcher.frames) < 20
     assert broker.reads - before < 20
 

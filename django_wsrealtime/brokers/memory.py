@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..instrumentation import warn_once
+from ..instrumentation import count, logger, warn_once
 from ..protocol.position import Position, Since, Start
 from .base import (
     METADATA_LIFE,
@@ -368,9 +368,15 @@ class _MemoryListener(Listener):
         with self._broker._lock:
             rings, self._pending = self._pending, deque()
             overflown, self._overflown = self._overflown, False
+        doubt = overflown
         for ring in rings:
-            ring()
-        if overflown:
+            try:
+                ring()
+            except Exception:
+                count("bus.handler_failed")
+                logger.exception("A ring could not be handled; every log is looked at again.")
+                doubt = True
+        if doubt:
             self._handler.on_doubt(None)
 
     async def subscribe(self, topics: Sequence[str]) -> None:

@@ -76,7 +76,8 @@ def refusal(scope: Mapping[str, Any]) -> str | None:
         return f"the Host {describe(request.META.get('HTTP_HOST', ''))} is not in ALLOWED_HOSTS"
     if origin in {f"{scheme}://{host}" for scheme in _schemes(request)}:
         return None
-    if _trusted(origin, [*settings.CSRF_TRUSTED_ORIGINS, *conf().allowed_origins]):
+    allowed = conf().allowed_origins
+    if "*" in allowed or _trusted(origin, [*settings.CSRF_TRUSTED_ORIGINS, *allowed]):
         return None
     return (
         f"the Origin {describe(origin)} is foreign to the host {describe(host)};"
@@ -115,7 +116,7 @@ def _proxy_says_https(request: HttpRequest) -> bool:
 def _trusted(origin: str, trusted: Iterable[str]) -> bool:
     parts = urlsplit(origin)
     for pattern in trusted:
-        if pattern in ("*", origin):
+        if pattern == origin:
             return True
         scheme, _, host = pattern.partition("://")
         if (

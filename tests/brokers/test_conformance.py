@@ -7,7 +7,7 @@ import pytest
 from channels.layers import InMemoryChannelLayer
 from channels_redis.pubsub import RedisPubSubChannelLayer
 
-from django_wsrealtime.brokers.base import Broker
+from django_wsrealtime.brokers.base import Broker, History, Publish
 from django_wsrealtime.brokers.channel_layer import ChannelLayerBroker
 from django_wsrealtime.brokers.memory import MemoryBroker
 from django_wsrealtime.brokers.redis import RedisBroker
@@ -70,3 +70,30 @@ class TestPubSubLayer(OnRedis):
 
     def make_broker(self) -> Broker:
         return ChannelLayerBroker(layer=RedisPubSubChannelLayer(hosts=[self.store.url]))
+
+
+async def test_a_ring_that_cannot_be_handled_costs_no_other_ring() -> None:
+    told: list[str] = []
+
+    class Handler:
+        def on_entry(self, topic: str, entry: Any) -> None:
+            told.append(topic)
+            if topic == "a":
+                raise LookupError("broken")
+
+        def on_reset(self, topic: str, reason: str) -> None: ...
+
+        def on_doubt(self, topics: Any) -> None:
+            told.append("doubt")
+
+        def on_signal(self, topic: str, payload: bytes) -> None: ...
+
+    broker = MemoryBroker()
+    listener = broker.listen(Handler())
+    await listener.subscribe(["a", "b"])
+    history = History()
+    broker.append([Publish(topic=topic, body=b"x", history=history) for topic in "ab"])
+    while len(told) < 3:
+        await asyncio.sleep(0)
+    await listener.aclose()
+    assert told == ["a", "b", "doubt"]

@@ -414,3 +414,14 @@ async def test_clients_of_other_protocols_are_refused(application: Any) -> None:
         await client.__aenter__()
     assert not client._accepted
     await client.__aexit__()
+
+
+async def test_a_star_among_djangos_trusted_origins_means_nothing(application: Any) -> None:
+    with override_settings(CSRF_TRUSTED_ORIGINS=["*"]):
+        client = RealtimeClient(application, origin="http://evil.example")
+        with pytest.raises(ConnectionClosed):
+            await client.__aenter__()
+        await client.__aexit__()
+    with override_settings(WSREALTIME={"ALLOWED_ORIGINS": ["*"]}):
+        async with RealtimeClient(application, origin="http://evil.example"):
+            pass
