@@ -13,7 +13,7 @@ class OrderForm(forms.ModelForm):
         fields = ["customer", "total", "note"]
         widgets = {
             "total": forms.NumberInput(
-                attrs={"step": "0.10", "min": "0.10", "inputmode": "decimal"}
+                attrs={"step": "0.01", "min": "0.10", "inputmode": "decimal"}
             ),
             "note": forms.TextInput(attrs={"placeholder": "optional"}),
         }
