@@ -272,7 +272,10 @@ def _types(method: Callable[..., Any], names: Sequence[str]) -> dict[str, Any]:
 
 
 def _spell(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+    # Python 3.10 takes list[int] for a type.
+    if isinstance(kind, type) and typing.get_origin(kind) is None:
+        return kind.__name__
+    return str(kind).replace("typing.", "")
 
 
 def _is_big_integer(text: str) -> bool:
