@@ -10,12 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-CORNERS = {
-    "3.10": "py310-django52-redis7",
-    "3.12": "py312-django60-redis8",
-    "3.13": "py313-django61-redis8",
-}
-"""Which environment of tox.ini stands for which Python."""
+CORNERS = {"3.10": "py310-django52-redis7", "3.13": "py313-django61-redis8"}
+"""Which environment of tox.ini stands for which Python: the oldest of everything, and the newest.
+
+What lies between runs by name: ``python -m tox -e py312-django60-redis8``.
+"""
 
 
 def find(version: str) -> Path | None:
