@@ -185,7 +185,7 @@ class Parcel(models.Model):
     """What the site's own stream follows, so that tests of other streams are left alone."""
 
     depot = models.PositiveIntegerField()
-    label = models.CharField(max_length=20)
+    label = models.CharField(max_length=200)
     weight = models.DecimalField(max_digits=8, decimal_places=3, default=Decimal(0))
 
     def __str__(self) -> str:
