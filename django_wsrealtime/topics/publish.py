@@ -104,7 +104,8 @@ async def member_publish(
 ) -> Result:
     """Publish what a member sent; :func:`.access.authorize_publish` comes first.
 
-    Its kind is ``client`` and it names its sender, so it can be mistaken for nothing else.
+    Its kind is ``client`` and it names its sender, so it can be mistaken for nothing else. Its
+    sender hears it too, in the one order that everybody hears, so it has no ``origin``.
 
     Args:
         topic: where.
@@ -116,15 +117,7 @@ async def member_publish(
     Raises:
         ProtocolError: the bus is down; the member may try again.
     """
-    body = _body(
-        topic,
-        event,
-        data,
-        kind=Kind.CLIENT,
-        key=key,
-        origin=identity.tab,
-        identity=identity,
-    )
+    body = _body(topic, event, data, kind=Kind.CLIENT, key=key, identity=identity)
     scoped = None if key is None else f"client:{identity.limits_key}:{key}"
     command = Publish(topic=topic.name, body=body, history=topic.history, key=scoped)
     results = await publishing.asend([command])
@@ -154,7 +147,7 @@ def _body(
     *,
     kind: str,
     key: str | None,
-    origin: str | None,
+    origin: str | None = None,
     identity: Identity | None = None,
 ) -> bytes:
     if isinstance(data, bytes | bytearray | memoryview):

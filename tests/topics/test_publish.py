@@ -173,7 +173,7 @@ def test_without_a_name_it_is_the_one_that_is_in_a_transaction(room: Topic) -> N
 async def test_what_a_member_publishes_is_marked_as_such(room: Topic) -> None:
     await member_publish(room, member(7), "upsert", {"pk": 1}, key="k")
     [event] = room.read_history()
-    assert (event.kind, event.event, event.key, event.origin) == ("client", "upsert", "k", "tab7")
+    assert (event.kind, event.event, event.key, event.origin) == ("client", "upsert", "k", None)
     assert event.sender is not None
     assert (event.sender.id, event.sender.name) == ("7", "user7")
 

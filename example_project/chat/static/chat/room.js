@@ -121,7 +121,6 @@ room.on("cheer", ({ name }) => fly(name));
 cheers.addEventListener("click", async (event) => {
   const name = event.target.closest("[data-cheer]")?.dataset.cheer;
   if (!name) return;
-  fly(name);
   try {
     await room.publish("cheer", { name });
   } catch (error) {
