@@ -339,6 +339,7 @@ class RealtimeClient:
             RequestFailed: the answer is an ``error``.
         """
         id = next(self._ids)
+        self._answers.pop(id, None)  # of a frame that a test sent by hand
         self.send(id=id, **frame)
         await self.until(lambda: id in self._answers)
         answer = self._answers.pop(id)

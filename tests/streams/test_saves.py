@@ -180,7 +180,9 @@ def test_a_savepoint_rolled_back_by_hand_sends_what_was_committed(orders: Any, b
     one = order()
     bus.take()
     with transaction.atomic():
-        savepoint = transaction.savepoint()
+        # Django 6.1 renames savepoint() to savepoint_create().
+        create = getattr(transaction, "savepoint_create", None) or transaction.savepoint
+        savepoint = create()
         one.status = "done"
         one.save()
         transaction.savepoint_rollback(savepoint)
