@@ -232,11 +232,14 @@ async def test_while_the_store_is_away_whispers_are_dropped_and_joins_wait(
                 raise BrokerUnavailable("away")
             return await claim(*args, **kwargs)
 
+        async def silent(*args: Any, **kwargs: Any) -> None:
+            raise BrokerUnavailable("away")
+
         monkeypatch.setattr(listener, "claim", away)
-        monkeypatch.setattr(listener, "signal", away)
+        monkeypatch.setattr(listener, "signal", silent)
         client.whisper("club/a", "typing", {})
         await client.subscribe("members/a")
-        assert asked == 3
+        assert asked >= 3
 
 
 async def test_nobody_joins_at_the_beginning_of_time(
