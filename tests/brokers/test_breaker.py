@@ -34,6 +34,7 @@ def store() -> Store:
 
 @pytest.fixture
 def breaker(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Breaker]:
+    _earlier[:] = _probes()
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.005)
     monkeypatch.setattr(module, "LONGEST_PAUSE", 0.02)
     breaker = Breaker(name="the store", probe=store.probe)
@@ -41,8 +42,16 @@ def breaker(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Breaker]:
     breaker.close()
 
 
-def probing() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == "wsrealtime-probe"]
+def probing() -> list[threading.Thread]:
+    """The threads that probe now, those of earlier tests left out."""
+    return [thread for thread in _probes() if thread not in _earlier]
+
+
+def _probes() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "wsrealtime-probe"]
+
+
+_earlier: list[threading.Thread] = []
 
 
 def test_while_the_store_is_there_nothing_happens(breaker: Breaker, store: Store) -> None:
