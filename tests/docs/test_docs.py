@@ -136,6 +136,7 @@ def test_settings_that_are_named_exist(page: Path) -> None:
 _OTHERS_SETTINGS = {
     "ASGI_APPLICATION",  # Channels
     "CHANNEL_LAYERS",
+    "MAILERS",  # Django 6.1, in the settings of a new project
     "SECURE_CSP",  # Django 6
     "WSREALTIME",
 }
